@@ -1,0 +1,82 @@
+"""What `test_backends` runs, on whatever backend KERAS_BACKEND names."""
+
+import sys
+
+import keras
+import numpy as np
+
+from keras_acclip import ACClip, CClip, GClip
+from keras_acclip.thresholds import PowerThreshold
+from tests import reference
+
+MAKERS = {
+    "GClip": lambda: GClip(0.05, 0.5, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "GClip averaging": lambda: GClip(
+        0.05, PowerThreshold(0.3, 1.5), averaging="linear", projection_radius=2.0
+    ),
+    "CClip": lambda: CClip(0.05, {"v[01]": 0.1, ".*": 0.1}, momentum=0.5, skip_nonfinite=True),
+    "ACClip": lambda: ACClip(0.05, weight_decay=0.1),
+    "ACClip rms": lambda: ACClip(0.05, alpha=1.5, step_size="rms", skip_nonfinite=True),
+    "ACClip constant": lambda: ACClip(0.05, alpha=2.0, step_size="constant"),
+}
+
+REFERENCE = {
+    "GClip": ("GClip", {"threshold": 0.5, "momentum": 0.9, "nesterov": True, "wd": 0.1}),
+    "GClip averaging": ("GClip", {"threshold": lambda k: 0.3 * k ** (1 / 1.5), "radius": 2.0}),
+    "CClip": ("CClip", {"threshold": 0.1, "momentum": 0.5}),
+    "ACClip": ("ACClip", {"wd": 0.1}),
+    "ACClip rms": ("ACClip", {"alpha": 1.5, "step_size": "rms"}),
+    "ACClip constant": ("ACClip", {"alpha": 2.0, "step_size": "constant"}),
+}
+
+
+def gradients():
+    rng = np.random.default_rng(4)
+    shapes = [(), (5,), (4, 3), (2, 3, 4)]
+    values = [np.float32(rng.standard_normal(s)) for s in shapes]
+    return values, reference.heavy_tailed(rng, shapes, 55)
+
+
+def apply(name):
+    """The variables after given gradients; where the optimizer skips, with a NaN among them."""
+    values, steps = gradients()
+    optimizer = MAKERS[name]()
+    variables = [keras.Variable(v, name=f"v{i}") for i, v in enumerate(values)]
+    optimizer.build(variables)
+    if optimizer.skip_nonfinite:
+        steps = [*steps[:9], [g * np.float32("nan") for g in steps[9]], *steps[9:]]
+    for step in steps:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in step], variables)
+    if optimizer.skip_nonfinite:
+        assert int(optimizer.skipped_steps) == 1
+    optimizer.finalize_variable_values(variables)
+    return [keras.ops.convert_to_numpy(v) for v in variables]
+
+
+def fit(name):
+    """The weights of a small model after two epochs of `fit`."""
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.standard_normal((64, 6)))
+    y = np.float32(rng.standard_t(1.5, (64, 2)))
+    v0, v1 = (keras.layers.Dense(n, activation="tanh", name=f"v{i}") for i, n in enumerate((8, 2)))
+    model = keras.Sequential([keras.Input((6,)), v0, v1])
+    model.set_weights([np.float32(rng.standard_normal(w.shape)) / 2 for w in model.weights])
+    model.compile(MAKERS[name](), "mse")
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    return [keras.ops.convert_to_numpy(w) for w in model.weights]
+
+
+def refuses_to_compile():
+    try:
+        ACClip(jit_compile=True)
+    except ValueError as error:
+        return keras.backend.backend() in str(error)
+    return False
+
+
+if __name__ == "__main__":
+    results = {"refused": refuses_to_compile()}
+    for name in MAKERS:
+        results |= {f"apply-{name}-{i}": v for i, v in enumerate(apply(name))}
+        results |= {f"fit-{name}-{i}": v for i, v in enumerate(fit(name))}
+    np.savez(sys.argv[1], **results)

@@ -1,0 +1,215 @@
+import gzip
+import inspect
+import itertools
+import json
+
+import corpus
+import keras_hub
+import numpy as np
+import pytest
+
+MODULE = '''"""Of the module."""
+raise RuntimeError("imported")
+
+class A:
+    """Of the class."""
+    def f(self):
+        """Of the method,
+
+        over lines.
+        """
+    async def g(self): "Of the coroutine."
+    def no_docstring(self): pass
+'''
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Two source trees in the place of the standard library and of one package."""
+    sources = {
+        "": {"a.py": MODULE, "test/b.py": '"""A test."""', "b/__init__.py": '"""Of b."""'},
+        "pack": {
+            "__init__.py": '"""Of pack."""',
+            "sub/c.py": 'class A: """Of the class."""\ndef h(): """Own."""',
+            "broken.py": "def (",
+            "tests/d.py": '"""A test."""',
+        },
+    }
+    sources[""]["pydoc_data/topics.py"] = 'topics = {"if": "If it is.", "for": "For all."}'
+    for package, files in sources.items():
+        for name, text in files.items():
+            path = tmp_path / (package or "stdlib") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    roots = {package: tmp_path / (package or "stdlib") for package in sources}
+    monkeypatch.setattr(corpus, "_source_roots", lambda packages: roots)
+    return roots
+
+
+def test_docstrings_are_read_without_importing(packages):
+    assert corpus.docstrings(packages[""] / "a.py") == [
+        "Of the module.",
+        "Of the class.",
+        "Of the method,\n\nover lines.",
+        "Of the coroutine.",
+    ]
+    assert corpus.docstrings(packages["pack"] / "broken.py") == []
+
+
+def test_gathered_docstrings_stand_once_under_their_first_module(packages):
+    assert corpus.gather_docstrings(["pack"], progress=None) == {
+        "a": "\n\n".join(corpus.docstrings(packages[""] / "a.py")),
+        "b": "Of b.",
+        "pydoc_data.topics.if": "If it is.",
+        "pydoc_data.topics.for": "For all.",
+        "pack": "Of pack.",
+        "pack.sub.c": "Own.",
+    }
+
+
+def test_every_docstring_of_a_real_package_is_found():
+    root = corpus._source_roots([])[""] / "json"
+    documents = [text for path in corpus._source_files(root) for text in corpus.docstrings(path)]
+    for thing in (json, json.dumps, json.JSONEncoder, json.JSONDecoder.raw_decode):
+        assert inspect.getdoc(thing).strip() in [text.strip() for text in documents]
+
+
+def test_embedded_corpus_is_gathered_once(packages, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "PACKAGES", ("numpy",))
+    first = corpus.embedded_corpus(tmp_path / "cache")
+    monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: pytest.fail("gathered again"))
+    assert corpus.embedded_corpus(tmp_path / "cache") == first
+    monkeypatch.setattr(corpus, "_versions", lambda packages: {"Python": "other"})
+    with pytest.raises(pytest.fail.Exception):
+        corpus.embedded_corpus(tmp_path / "cache")
+
+
+def test_embedded_corpus_holds_whole_modules_out(tmp_path, monkeypatch):
+    documents = {f"package.module{i}": f"text {i}" for i in range(2000)}
+    monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: documents)
+    whole = corpus.embedded_corpus(tmp_path / "a")
+    assert sorted(whole.train + whole.validation) == sorted(documents.values())
+    assert 60 < len(whole.validation) < 140
+    fewer = {name: documents[name] for name in list(documents)[::2]}
+    monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: fewer)
+    half = corpus.embedded_corpus(tmp_path / "b")
+    assert set(half.validation) == set(whole.validation) & set(fewer.values())
+    assert half.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.txt", None, "missing.txt: no such file"),
+        ("none*.txt", None, "no such file"),
+        ("empty.txt", b"", "empty.txt: the file is empty"),
+        ("blank.txt", b" \n\t\n", "blank.txt: the file is empty"),
+        ("empty.gz", gzip.compress(b""), "empty.gz: the file is empty"),
+        ("image.txt", b"\x89PNG\r\n\x00\x01", "image.txt: not a text file"),
+        ("binary.gz", gzip.compress(b"ab\0c"), "binary.gz: not a text file"),
+        ("latin.txt", "one\ntwo\ncafé".encode("latin-1"), "latin.txt, line 3: not UTF-8"),
+        ("plain.gz", b"not gzip", "plain.gz: can't be read"),
+        ("cut.gz", gzip.compress(b"words " * 999)[:-9], "cut.gz: can't be read"),
+        ("folder", "folder", "folder: can't be read"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_fault(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(corpus.TextError, match=message):
+        corpus.text_files([str(path)])
+
+
+def test_files_are_taken_plain_or_gzipped_by_name_or_glob(tmp_path, english):
+    text = english.read_text("utf-8")
+    (tmp_path / "b.txt").write_text("\ufeff" + text, "utf-8")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    plain = corpus.text_files([tmp_path / "b.txt"])
+    packed = corpus.text_files([str(tmp_path / "a*.gz")])
+    assert (plain.train, plain.validation) == (packed.train, packed.validation)
+    both = corpus.text_files([str(tmp_path / "*"), str(tmp_path / "b.txt")])
+    assert both.train == packed.train + plain.train
+
+
+@pytest.mark.parametrize("text", ["a b\nc " * 999, "oneword" * 99, "x " * 7, "é\u3000" * 5000])
+def test_held_out_pieces_and_the_rest_are_the_whole_text(tmp_path, text):
+    path = tmp_path / "t.txt"
+    path.write_text(text, "utf-8")
+    parts = corpus.text_files([path])
+    assert "".join(corpus._pieces(text, 100)) == text
+    assert sum(map(len, parts.train + parts.validation)) == len(text)
+    if len(text) > 1000:
+        assert sum(map(len, parts.validation)) == pytest.approx(len(text) / 20, rel=0.2, abs=700)
+
+
+def test_validation_text_leaves_the_training_text_whole(tmp_path, english):
+    (tmp_path / "v.txt").write_text("held out")
+    parts = corpus.text_files([english], [tmp_path / "v.txt"])
+    assert parts.train == (english.read_text("utf-8"),)
+    assert parts.validation == ("held out",)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(english):
+    return corpus.learn_vocabulary([english.read_text("utf-8")], 600)
+
+
+def test_vocabulary_starts_with_the_special_tokens(vocabulary, english):
+    assert tuple(vocabulary[:5]) == corpus.SPECIAL_TOKENS
+    assert 300 < len(vocabulary) <= 600
+    assert len(set(vocabulary)) == len(vocabulary)
+    assert "the" in vocabulary
+    assert corpus.learn_vocabulary([english.read_text("utf-8")], 600) == vocabulary
+
+
+def test_rows_hold_the_documents_tokens_in_order(vocabulary, english):
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
+        vocabulary, lowercase=True, strip_accents=True
+    )
+    text = english.read_text("utf-8")
+    documents = [text[:5000], "", text[5000:5100], text[5100:30000]]
+    rows = corpus.rows(documents, tokenizer, 16)
+    assert rows.dtype == "int32"
+    assert rows.shape[1] == 16
+    assert (rows[:, 0] == 1).all()
+    assert (rows[:, -1] == 2).all()
+    stream = itertools.chain.from_iterable([*np.array(tokenizer(d)), 2] for d in documents)
+    expected = list(stream)
+    assert len(expected) - rows[:, 1:-1].size < 14
+    np.testing.assert_array_equal(rows[:, 1:-1].ravel(), expected[: rows[:, 1:-1].size])
+    assert (rows == 3).mean() < 1e-3
+
+
+def test_rows_of_too_little_text_are_none(vocabulary):
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(vocabulary, lowercase=True)
+    assert corpus.rows([], tokenizer, 16).shape == (0, 16)
+    assert corpus.rows(["the"], tokenizer, 16).shape == (0, 16)
+
+
+def test_token_rows_are_made_once(english, tmp_path, monkeypatch):
+    text = corpus.text_files([english])
+    made = corpus.token_rows(text, 600, 16, tmp_path)
+    monkeypatch.setattr(corpus, "learn_vocabulary", lambda *_: pytest.fail("learned again"))
+    read = corpus.token_rows(text, 600, 16, tmp_path)
+    np.testing.assert_array_equal(read.train, made.train)
+    np.testing.assert_array_equal(read.validation, made.validation)
+    assert read.vocabulary == made.vocabulary
+    for other in ((600, 18), (601, 16)):
+        with pytest.raises(pytest.fail.Exception):
+            corpus.token_rows(text, *other, tmp_path)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "folder" / "file"
+    corpus.write_atomically(path, b"old")
+
+    def write(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        corpus.write_atomically(path, write)
+    assert path.read_bytes() == b"old"

@@ -1,0 +1,136 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_acclip import ACClip, CClip, GClip
+from keras_acclip.thresholds import PowerThreshold
+from tests import paths
+
+MAKERS = {
+    "GClip": lambda: GClip(0.1, 0.5, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "GClip with schedules": lambda: GClip(
+        keras.optimizers.schedules.CosineDecay(0.1, 100),
+        PowerThreshold(0.3, 1.5),
+        averaging="linear",
+        projection_radius=5.0,
+    ),
+    "CClip": lambda: CClip(0.1, 0.05, momentum=0.9, skip_nonfinite=True),
+    "CClip with a dict": lambda: CClip(
+        0.1, {"kernel": PowerThreshold(0.1, 2.0), ".*": 0.05}, use_ema=True
+    ),
+    "ACClip": lambda: ACClip(1e-2, weight_decay=0.01, gradient_accumulation_steps=2),
+    "ACClip rms": lambda: ACClip(1e-2, alpha=1.5, step_size="rms", averaging="linear"),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def make_optimizer(request):
+    return MAKERS[request.param]
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.standard_normal((64, 6)))
+    return tf.data.Dataset.from_tensor_slices((x, x[:, :2] ** 2)).batch(8)
+
+
+def state(model):
+    return [np.asarray(v) for v in model.variables + model.optimizer.variables]
+
+
+def assert_same(first, second):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_config_round_trip(make_optimizer):
+    optimizer = make_optimizer()
+    config = optimizer.get_config()
+    again = type(optimizer).from_config(config)
+    assert again.get_config() == config
+    via_keras = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(via_keras) is type(optimizer)
+    assert via_keras.get_config() == config
+
+
+def test_config_holds_the_current_threshold_and_rate():
+    optimizer = GClip(0.1, 0.5)
+    optimizer.threshold = 0.25
+    optimizer.learning_rate = 0.01
+    config = optimizer.get_config()
+    assert config["threshold"] == 0.25
+    assert config["learning_rate"] == pytest.approx(0.01)
+
+
+def test_keras_file_resumes_bit_for_bit(make_optimizer, tmp_path):
+    unbroken = paths.make_model(make_optimizer())
+    for _ in range(4):
+        unbroken.train_on_batch(*next(iter(data())))
+    unbroken.save(tmp_path / "model.keras")
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same(state(unbroken), state(resumed))
+    for batch in data():
+        unbroken.train_on_batch(*batch)
+        resumed.train_on_batch(*batch)
+    assert_same(state(unbroken), state(resumed))
+
+
+def test_checkpoint_resumes_bit_for_bit(make_optimizer, tmp_path):
+    unbroken = paths.make_model(make_optimizer())
+    for batch in data().take(3):
+        unbroken.train_on_batch(*batch)
+    checkpoint = tf.train.Checkpoint(model=unbroken, optimizer=unbroken.optimizer)
+    path = checkpoint.save(tmp_path / "checkpoint")
+    resumed = paths.make_model(make_optimizer())
+    resumed.optimizer.build(resumed.trainable_variables)
+    status = tf.train.Checkpoint(model=resumed, optimizer=resumed.optimizer).restore(path)
+    status.assert_consumed()
+    assert_same(state(unbroken), state(resumed))
+    for batch in data().skip(3):
+        unbroken.train_on_batch(*batch)
+        resumed.train_on_batch(*batch)
+    assert_same(state(unbroken), state(resumed))
+
+
+def test_backup_and_restore_resumes_bit_for_bit(make_optimizer, tmp_path):
+    """`fit` broken off in its second epoch and run again ends where an unbroken one does."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    unbroken = paths.make_model(make_optimizer())
+    unbroken.fit(data(), epochs=4, verbose=0)
+    for stop in ([Stop()], []):
+        broken = paths.make_model(make_optimizer())
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        try:
+            broken.fit(data(), epochs=4, verbose=0, callbacks=[backup, *stop])
+        except KeyboardInterrupt:
+            assert stop
+    assert_same(state(unbroken), state(broken))
+
+
+def test_weights_round_trip(make_optimizer):
+    model = paths.make_model(make_optimizer())
+    model.fit(data(), verbose=0)
+    store = {}
+    model.optimizer.save_own_variables(store)
+    other = paths.make_model(make_optimizer())
+    other.optimizer.build(other.trainable_variables)
+    other.optimizer.load_own_variables(store)
+    assert_same(
+        [np.asarray(v) for v in model.optimizer.variables],
+        [np.asarray(v) for v in other.optimizer.variables],
+    )
+
+
+def test_clone_and_from_config_start_afresh(make_optimizer):
+    model = paths.make_model(make_optimizer())
+    model.fit(data(), verbose=0)
+    clone = keras.models.clone_model(model)
+    clone.compile(type(model.optimizer).from_config(model.optimizer.get_config()), "mse")
+    clone.fit(data(), verbose=0)
+    assert int(clone.optimizer.iterations) > 0
