@@ -283,8 +283,8 @@ def bound_contestants(library, arrays, gradients, names):
 def tensorflow_peak(function, device="CPU:0"):
     """Bytes that TensorFlow holds at most while `function` runs, beyond those held before.
 
-    TensorFlow keeps freed memory for itself, so the process's size does not tell. `None` where its
-    allocator keeps no count.
+    Where TensorFlow's allocator keeps no count (on a CPU it does if oneDNN is in use, and then it
+    also keeps freed memory for itself), the process's size tells.
     """
     try:
         tf.config.experimental.reset_memory_stats(device)
@@ -292,7 +292,7 @@ def tensorflow_peak(function, device="CPU:0"):
         function()
         return tf.config.experimental.get_memory_info(device)["peak"] - before
     except ValueError:
-        return None
+        return resident_peak(function)
 
 
 def resident_peak(function):

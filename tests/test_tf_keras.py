@@ -6,6 +6,7 @@ from tf_keras import layers
 
 from keras_acclip.noise.sampling import measure_noise
 from keras_acclip.tf_keras import GradientNoise
+from tests import paths
 from tests.noise.models import assert_is_noise_of, assert_same, cut, fit_gradients, make_data
 
 
@@ -101,7 +102,7 @@ def test_mixed_precision_gives_unscaled_norms():
 
 
 def test_replicas_give_the_gradient_of_the_global_batch():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = paths.two_replicas()
     with strategy.scope():
         model = make_model(dropout=0, optimizer=tf_keras.optimizers.SGD(1.0))
     sample = measure(model, cut(make_data()))

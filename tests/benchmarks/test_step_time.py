@@ -59,6 +59,7 @@ def test_a_c_loop_does_its_rules_arithmetic(name):
         pytest.skip("no C compiler")
     method = step_time.METHODS[name]
     x, g = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
+    x *= 1e-3  # So that the smallest step is far above the rounding of x.
     variable = keras.Variable(x)
     method.make().apply([tf.constant(g)], [variable])
     # The loop leaves out Adam's bias correction, a factor of the rate.
@@ -66,14 +67,17 @@ def test_a_c_loop_does_its_rules_arithmetic(name):
     moved = x.copy()
     step = step_time.bound_step(library, [(moved, np.zeros_like(x), np.zeros_like(x), g)])
     step(method.bound, correction * step_time.RATE)
-    np.testing.assert_allclose(moved - x, variable.numpy() - x, rtol=1e-3, atol=1e-6)
-    assert np.abs(moved - x).max() > 1e-5
+    np.testing.assert_allclose(moved - x, variable.numpy() - x, rtol=1e-3, atol=1e-9)
+    assert np.abs(moved - x).max() > 5e-7
 
 
 def test_peak_memory_counts_what_a_step_allocates():
-    array = tf.ones((1000, 1000))
-    assert 4e6 <= step_time.tensorflow_peak(lambda: array + 1) < 8e6
-    assert step_time.resident_peak(lambda: np.ones(10_000_000)) in (None, pytest.approx(8e7, 0.05))
+    array = tf.ones((2000, 10_000))
+    for peak in (
+        step_time.tensorflow_peak(lambda: array + 1),
+        step_time.resident_peak(lambda: np.ones(10_000_000)),
+    ):
+        assert peak in (None, pytest.approx(8e7, 0.05))
 
 
 def test_ctrl_c_ends_the_race_with_the_rounds_run_so_far():

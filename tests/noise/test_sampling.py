@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from keras_acclip.noise import sampling
 from keras_acclip.noise.sampling import NoiseSample, measure_noise
+from tests import paths
 from tests.noise.models import (
     assert_is_noise_of,
     assert_same,
@@ -393,7 +394,7 @@ def test_each_shape_is_traced_once():
 
 @on_tensorflow
 def test_replicas_give_the_gradient_of_the_global_batch():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = paths.two_replicas()
     with strategy.scope():
         model = make_model(dropout=0, optimizer=keras.optimizers.SGD(1.0))
     batches = cut(make_data(60), 10)
