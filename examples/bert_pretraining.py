@@ -9,8 +9,8 @@ the update rule and its learning rate differ. At the end stands a table (mean ±
 over seeds) and the paired difference to Adam; `results.json` and `loss.png` hold the rest.
 
 Stopped by whatever means and started again with the same `--output`, it goes on after the last
-finished epoch, with the result that it would have had. The text is `corpus.py`'s, the statistics
-are `comparison.py`'s.
+finished epoch, with the result that it would have had. The text is `keras_acclip.corpus`'s, the
+statistics are `comparison.py`'s.
 
 Where the default rates come from: the default job at several rates and seeds 0 and 1 (seed 0 alone
 where no second number stands), final validation loss:
@@ -36,18 +36,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 import comparison
-import corpus
 import keras
 import keras_hub
 import numpy as np
 import tensorflow as tf
+from token_rows import token_rows
 
 import keras_acclip
-from keras_acclip import noise
+from keras_acclip import corpus, noise
+from keras_acclip.atomic import write_atomically
 from keras_acclip.noise import plots
+from keras_acclip.vocabulary import SPECIAL_TOKENS
 
 MASK_RATE = 0.15  # Of a row's tokens; the rates of BERT (Devlin et al., 2019).
-PAD, CLS, SEP, UNK, MASK = range(len(corpus.SPECIAL_TOKENS))
+PAD, CLS, SEP, UNK, MASK = range(len(SPECIAL_TOKENS))
 
 SCALES = {
     "small": {
@@ -162,7 +164,7 @@ def mask_tokens(tokens, vocabulary_size, seed):
 
     fate = tf.random.stateless_uniform(tf.shape(labels), seeds[1])
     other = tf.random.stateless_uniform(
-        tf.shape(labels), seeds[2], len(corpus.SPECIAL_TOKENS), vocabulary_size, tf.int32
+        tf.shape(labels), seeds[2], len(SPECIAL_TOKENS), vocabulary_size, tf.int32
     )
     replaced = tf.where(fate < 0.8, MASK, tf.where(fate < 0.9, other, labels))
     row = tf.broadcast_to(tf.range(tf.shape(tokens)[0])[:, None], tf.shape(positions))
@@ -296,7 +298,7 @@ def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
         optimizer: A name in `OPTIMIZERS`.
         rate: The schedule's peak.
         seed: Of the initial weights, the order of the rows and the masks.
-        rows: `corpus.TokenRows`.
+        rows: `token_rows.TokenRows`.
         settings: The values of `SCALES`.
         folder: Where the run keeps its state.
         with_noise: Whether to measure the gradient noise, into `folder/noise`.
@@ -438,7 +440,7 @@ def load_rows(options):
         text = corpus.text_files(options.text, options.validation_text or ())
     else:
         text = corpus.embedded_corpus(options.cache)
-    rows = corpus.token_rows(text, options.vocabulary_size, options.sequence_length, options.cache)
+    rows = token_rows(text, options.vocabulary_size, options.sequence_length, options.cache)
     for part, array in (("training", rows.train), ("held-out", rows.validation)):
         if len(array) < options.batch_size:
             raise corpus.TextError(
@@ -502,7 +504,7 @@ def report_noise(spec, options):
 
 def write_json(path, value):
     """Writes JSON so that `path` never holds half of it."""
-    corpus.write_atomically(Path(path), json.dumps(value, indent=1).encode())
+    write_atomically(Path(path), json.dumps(value, indent=1).encode())
 
 
 def report(runs, options, settings):

@@ -1,3 +1,5 @@
+import sysconfig
+
 import keras
 import pytest
 import tensorflow as tf
@@ -12,3 +14,14 @@ tf.config.set_logical_device_configuration(
 def same_names_and_seeds():
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def english(tmp_path_factory):
+    """A file of about 100,000 characters of English: some of Python's own help topics."""
+    from keras_acclip import corpus
+
+    topics = corpus.language_topics(sysconfig.get_paths()["stdlib"])
+    path = tmp_path_factory.mktemp("text") / "english.txt"
+    path.write_text("\n\n".join(topics[name] for name in sorted(topics))[:100_000], "utf-8")
+    return path

@@ -1,9 +1,9 @@
-"""Text to pretrain on, as rows of WordPiece token ids.
+"""Text to pretrain on, with a held-out part.
 
 The default text is one that every machine has: the docstrings of Python's standard library and of
-the packages that `pip install keras-acclip[examples]` installs, about 20 MB of technical English.
-Docstrings are read by parsing source files, never by importing them. For given versions of Python
-and of those packages the text, its held-out part, the vocabulary and the rows are the same.
+the installed packages, about 20 MB of technical English. Docstrings are read by parsing source
+files, never by importing them. For given versions of Python and of those packages the text and its
+held-out part are the same.
 
 Any other text comes from files: plain UTF-8 or gzip.
 """
@@ -27,17 +27,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras_hub
-import numpy as np
-import tensorflow as tf
-from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
+from keras_acclip.atomic import write_atomically
 
 PACKAGES = ("keras", "keras_hub", "matplotlib", "numpy", "scipy", "tensorflow")
-SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+HELD_OUT_EVERY = 20  # One part in 20 of a text is held out.
 
 _FORMAT = 1  # Part of every cache key: raise it when the text or the rows are made differently.
-_HELD_OUT_EVERY = 20
-_VOCABULARY_SAMPLE = 2_500_000  # characters
 _PIECES_PER_FILE = 100
 # Left out: tests, whose docstrings are few, and what some distributions of Python ship separately.
 _SKIPPED_FOLDERS = {
@@ -67,25 +62,6 @@ class Corpus:
         return digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class TokenRows:
-    """A corpus as token ids: `[CLS] … [SEP]` rows of one length, without padding.
-
-    Attributes:
-        train: uint16 or int32 array of shape `(rows, sequence_length)`.
-        validation: The same for the held-out documents.
-        vocabulary: The WordPiece vocabulary; a token's id is its place in it.
-        name: The corpus's name.
-        fingerprint: The corpus's fingerprint.
-    """
-
-    train: np.ndarray
-    validation: np.ndarray
-    vocabulary: list[str]
-    name: str
-    fingerprint: str
-
-
 def default_cache_dir():
     """`$XDG_CACHE_HOME/keras-acclip`, or `~/.cache/keras-acclip` where that is not set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras-acclip"
@@ -94,23 +70,32 @@ def default_cache_dir():
 # --- The embedded corpus ---------------------------------------------------------------------
 
 
-def embedded_corpus(cache_dir):
-    """Docstrings of Python's standard library and of `PACKAGES`, one document a module.
+def embedded_corpus(cache_dir, packages=PACKAGES):
+    """Docstrings of Python's standard library and of installed packages, one document a module.
 
     The modules whose name hashes to 0 (mod 20) are held out. Gathered once for given versions,
     then read from `cache_dir`.
+
+    Args:
+        cache_dir: Folder to keep the text in.
+        packages: Names of the packages. Defaults to `PACKAGES`.
+
+    Returns:
+        A `Corpus`.
+
+    Raises:
+        TextError: If one of the packages is not installed.
     """
-    versions = _versions(PACKAGES)
-    path = Path(cache_dir) / f"docstrings-{_key(versions)}.json.gz"
+    path = Path(cache_dir) / f"docstrings-{cache_key(versions(packages))}.json.gz"
     if path.exists():
         documents = json.loads(gzip.decompress(path.read_bytes()))
     else:
-        documents = gather_docstrings(PACKAGES)
+        documents = gather_docstrings(packages)
         write_atomically(path, gzip.compress(json.dumps(documents).encode(), 1, mtime=0))
-    held_out = {name for name in documents if zlib.crc32(name.encode()) % _HELD_OUT_EVERY == 0}
+    held_out = {name for name in documents if zlib.crc32(name.encode()) % HELD_OUT_EVERY == 0}
     return Corpus(
         name="docstrings of Python {} and {}".format(
-            platform.python_version(), ", ".join(PACKAGES)
+            platform.python_version(), ", ".join(packages)
         ),
         train=tuple(text for name, text in documents.items() if name not in held_out),
         validation=tuple(text for name, text in documents.items() if name in held_out),
@@ -193,12 +178,15 @@ def _module_name(package, path):
     return ".".join(part for part in parts if part and part != "__init__")
 
 
-def _versions(packages):
+def versions(packages):
+    """Dict from "Python" and each package to the versions installed, for `cache_key`."""
     distributions = importlib.metadata.packages_distributions()
-    versions = {"Python": platform.python_version()}
+    found = {"Python": platform.python_version()}
     for package in packages:
-        versions[package] = [importlib.metadata.version(d) for d in distributions[package]]
-    return versions
+        if package not in distributions:
+            raise TextError(f"{package}: not installed; the embedded text needs its docstrings")
+        found[package] = [importlib.metadata.version(d) for d in distributions[package]]
+    return found
 
 
 # --- Text files ------------------------------------------------------------------------------
@@ -218,15 +206,15 @@ def text_files(patterns, validation_patterns=()):
     Raises:
         TextError: If a file is missing, empty, not text, or not a gzip file though named `.gz`.
     """
-    paths = _expand(patterns)
+    paths = expand(patterns)
     texts = [read_text(path) for path in paths]
     if validation_patterns:
-        train, validation = texts, [read_text(path) for path in _expand(validation_patterns)]
+        train, validation = texts, [read_text(path) for path in expand(validation_patterns)]
     else:
         pieces = [list(enumerate(_pieces(text, _PIECES_PER_FILE))) for text in texts]
-        held_out = _HELD_OUT_EVERY // 2
-        train = [p for file in pieces for i, p in file if i % _HELD_OUT_EVERY != held_out]
-        validation = [p for file in pieces for i, p in file if i % _HELD_OUT_EVERY == held_out]
+        held_out = HELD_OUT_EVERY // 2
+        train = [p for file in pieces for i, p in file if i % HELD_OUT_EVERY != held_out]
+        validation = [p for file in pieces for i, p in file if i % HELD_OUT_EVERY == held_out]
     return Corpus(", ".join(map(str, paths)), tuple(train), tuple(validation))
 
 
@@ -255,8 +243,12 @@ def read_text(path):
     return text
 
 
-def _expand(patterns):
-    """The files that the patterns name, in order, each once."""
+def expand(patterns):
+    """The files that paths and globs name, in order, each once.
+
+    Raises:
+        TextError: If a pattern names no file.
+    """
     paths = []
     for pattern in patterns:
         found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
@@ -276,92 +268,7 @@ def _pieces(text, count):
     return [text[a:b] for a, b in itertools.pairwise(cuts)]
 
 
-# --- Tokens ----------------------------------------------------------------------------------
-
-
-def token_rows(corpus, vocabulary_size, sequence_length, cache_dir):
-    """The corpus as rows of token ids, with a lower-case vocabulary learned from its train part.
-
-    Made once for a given corpus and sizes, then read from `cache_dir`.
-
-    Args:
-        corpus: A `Corpus`.
-        vocabulary_size: Most tokens that the vocabulary may hold, the special ones included.
-        sequence_length: Length of a row, `[CLS]` and `[SEP]` included.
-        cache_dir: Folder to keep the result in.
-
-    Returns:
-        A `TokenRows`.
-    """
-    versions = _versions(("keras_hub", "tensorflow_text"))
-    key = _key([corpus.fingerprint, vocabulary_size, sequence_length, versions])
-    path = Path(cache_dir) / f"tokens-{key}.npz"
-    if not path.exists():
-        vocabulary = learn_vocabulary(corpus.train, vocabulary_size)
-        tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
-            vocabulary, lowercase=True, strip_accents=True
-        )
-        arrays = {
-            "train": rows(corpus.train, tokenizer, sequence_length),
-            "validation": rows(corpus.validation, tokenizer, sequence_length),
-            "vocabulary": np.array(vocabulary),
-        }
-        write_atomically(path, lambda file: np.savez(file, **arrays))
-    with np.load(path) as arrays:
-        train, validation = arrays["train"], arrays["validation"]
-        vocabulary = arrays["vocabulary"].tolist()
-    return TokenRows(train, validation, vocabulary, corpus.name, corpus.fingerprint)
-
-
-def learn_vocabulary(documents, size):
-    """A WordPiece vocabulary of at most `size` tokens for lower-case text, `SPECIAL_TOKENS` first.
-
-    Learned from evenly spread documents of about 2.5 million characters, as the time that it takes
-    grows with the number of different words, and a longer sample hardly shortens the rows.
-    """
-    documents = list(documents)
-    characters = sum(map(len, documents))
-    documents = documents[:: max(1, characters // _VOCABULARY_SAMPLE)]
-    vocabulary = bert_vocab_from_dataset.bert_vocab_from_dataset(
-        tf.data.Dataset.from_tensor_slices(documents).batch(64),
-        vocab_size=size,
-        reserved_tokens=list(SPECIAL_TOKENS),
-        bert_tokenizer_params={"lower_case": True},
-        learn_params={
-            # No more than n / size tokens occur size times each, so the search can start there.
-            "upper_thresh": max(2, min(characters, _VOCABULARY_SAMPLE) // size),
-            "lower_thresh": 2,
-            "num_iterations": 2,
-        },
-    )
-    return vocabulary[:size]
-
-
-def rows(documents, tokenizer, sequence_length):
-    """Documents end to end, a `[SEP]` after each, cut into `[CLS] … [SEP]` rows of one length."""
-    cls, sep = map(tokenizer.token_to_id, ("[CLS]", "[SEP]"))
-    texts = tf.data.Dataset.from_tensor_slices(tf.constant(list(documents), tf.string)).batch(64)
-    tokens = texts.map(tokenizer, num_parallel_calls=tf.data.AUTOTUNE)
-    stream = np.concatenate(
-        [[*document, sep] for batch in tokens for document in batch.to_list()] or [[]]
-    )
-    length = sequence_length - 2
-    body = stream[: len(stream) // length * length].reshape(-1, length)
-    return np.pad(body, ((0, 0), (1, 1)), constant_values=((0, 0), (cls, sep))).astype("int32")
-
-
-# --- The cache -------------------------------------------------------------------------------
-
-
-def write_atomically(path, content):
-    """Writes bytes, or what `content(file)` writes, so that `path` never holds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content) if isinstance(content, bytes) else content(file)
-    partial.replace(path)
-
-
-def _key(settings):
+def cache_key(settings):
+    """16 hexadecimal digits that differ for different settings, for the name of a cache file."""
     text = json.dumps([_FORMAT, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

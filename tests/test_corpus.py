@@ -1,12 +1,10 @@
 import gzip
 import inspect
-import itertools
 import json
 
-import corpus
-import keras_hub
-import numpy as np
 import pytest
+
+from keras_acclip import corpus
 
 MODULE = '''"""Of the module."""
 raise RuntimeError("imported")
@@ -75,24 +73,28 @@ def test_every_docstring_of_a_real_package_is_found():
 
 
 def test_embedded_corpus_is_gathered_once(packages, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, "PACKAGES", ("numpy",))
-    first = corpus.embedded_corpus(tmp_path / "cache")
+    first = corpus.embedded_corpus(tmp_path / "cache", ["numpy"])
     monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: pytest.fail("gathered again"))
-    assert corpus.embedded_corpus(tmp_path / "cache") == first
-    monkeypatch.setattr(corpus, "_versions", lambda packages: {"Python": "other"})
+    assert corpus.embedded_corpus(tmp_path / "cache", ["numpy"]) == first
+    monkeypatch.setattr(corpus, "versions", lambda packages: {"Python": "other"})
     with pytest.raises(pytest.fail.Exception):
-        corpus.embedded_corpus(tmp_path / "cache")
+        corpus.embedded_corpus(tmp_path / "cache", ["numpy"])
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(corpus.TextError, match="no_such_package: not installed"):
+        corpus.embedded_corpus(tmp_path, ["numpy", "no_such_package"])
 
 
 def test_embedded_corpus_holds_whole_modules_out(tmp_path, monkeypatch):
     documents = {f"package.module{i}": f"text {i}" for i in range(2000)}
     monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: documents)
-    whole = corpus.embedded_corpus(tmp_path / "a")
+    whole = corpus.embedded_corpus(tmp_path / "a", ())
     assert sorted(whole.train + whole.validation) == sorted(documents.values())
     assert 60 < len(whole.validation) < 140
     fewer = {name: documents[name] for name in list(documents)[::2]}
     monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: fewer)
-    half = corpus.embedded_corpus(tmp_path / "b")
+    half = corpus.embedded_corpus(tmp_path / "b", ())
     assert set(half.validation) == set(whole.validation) & set(fewer.values())
     assert half.fingerprint != whole.fingerprint
 
@@ -150,66 +152,3 @@ def test_validation_text_leaves_the_training_text_whole(tmp_path, english):
     parts = corpus.text_files([english], [tmp_path / "v.txt"])
     assert parts.train == (english.read_text("utf-8"),)
     assert parts.validation == ("held out",)
-
-
-@pytest.fixture(scope="module")
-def vocabulary(english):
-    return corpus.learn_vocabulary([english.read_text("utf-8")], 600)
-
-
-def test_vocabulary_starts_with_the_special_tokens(vocabulary, english):
-    assert tuple(vocabulary[:5]) == corpus.SPECIAL_TOKENS
-    assert 300 < len(vocabulary) <= 600
-    assert len(set(vocabulary)) == len(vocabulary)
-    assert "the" in vocabulary
-    assert corpus.learn_vocabulary([english.read_text("utf-8")], 600) == vocabulary
-
-
-def test_rows_hold_the_documents_tokens_in_order(vocabulary, english):
-    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
-        vocabulary, lowercase=True, strip_accents=True
-    )
-    text = english.read_text("utf-8")
-    documents = [text[:5000], "", text[5000:5100], text[5100:30000]]
-    rows = corpus.rows(documents, tokenizer, 16)
-    assert rows.dtype == "int32"
-    assert rows.shape[1] == 16
-    assert (rows[:, 0] == 1).all()
-    assert (rows[:, -1] == 2).all()
-    stream = itertools.chain.from_iterable([*np.array(tokenizer(d)), 2] for d in documents)
-    expected = list(stream)
-    assert len(expected) - rows[:, 1:-1].size < 14
-    np.testing.assert_array_equal(rows[:, 1:-1].ravel(), expected[: rows[:, 1:-1].size])
-    assert (rows == 3).mean() < 1e-3
-
-
-def test_rows_of_too_little_text_are_none(vocabulary):
-    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(vocabulary, lowercase=True)
-    assert corpus.rows([], tokenizer, 16).shape == (0, 16)
-    assert corpus.rows(["the"], tokenizer, 16).shape == (0, 16)
-
-
-def test_token_rows_are_made_once(english, tmp_path, monkeypatch):
-    text = corpus.text_files([english])
-    made = corpus.token_rows(text, 600, 16, tmp_path)
-    monkeypatch.setattr(corpus, "learn_vocabulary", lambda *_: pytest.fail("learned again"))
-    read = corpus.token_rows(text, 600, 16, tmp_path)
-    np.testing.assert_array_equal(read.train, made.train)
-    np.testing.assert_array_equal(read.validation, made.validation)
-    assert read.vocabulary == made.vocabulary
-    for other in ((600, 18), (601, 16)):
-        with pytest.raises(pytest.fail.Exception):
-            corpus.token_rows(text, *other, tmp_path)
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "folder" / "file"
-    corpus.write_atomically(path, b"old")
-
-    def write(file):
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        corpus.write_atomically(path, write)
-    assert path.read_bytes() == b"old"

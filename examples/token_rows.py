@@ -1,0 +1,78 @@
+"""A corpus as rows of WordPiece token ids, for KerasHub's models."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras_hub
+import numpy as np
+import tensorflow as tf
+
+from keras_acclip.atomic import write_atomically
+from keras_acclip.corpus import cache_key, versions
+from keras_acclip.vocabulary import learn_vocabulary
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """A corpus as token ids: `[CLS] … [SEP]` rows of one length, without padding.
+
+    Attributes:
+        train: uint16 or int32 array of shape `(rows, sequence_length)`.
+        validation: The same for the held-out documents.
+        vocabulary: The WordPiece vocabulary; a token's id is its place in it.
+        name: The corpus's name.
+        fingerprint: The corpus's fingerprint.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    vocabulary: list[str]
+    name: str
+    fingerprint: str
+
+
+def token_rows(corpus, vocabulary_size, sequence_length, cache_dir):
+    """The corpus as rows of token ids, with a lower-case vocabulary learned from its train part.
+
+    Made once for a given corpus and sizes, then read from `cache_dir`.
+
+    Args:
+        corpus: A `keras_acclip.corpus.Corpus`.
+        vocabulary_size: Most tokens that the vocabulary may hold, the special ones included.
+        sequence_length: Length of a row, `[CLS]` and `[SEP]` included.
+        cache_dir: Folder to keep the result in.
+
+    Returns:
+        A `TokenRows`.
+    """
+    makers = versions(("keras_hub", "tensorflow_text"))
+    key = cache_key([corpus.fingerprint, vocabulary_size, sequence_length, makers])
+    path = Path(cache_dir) / f"tokens-{key}.npz"
+    if not path.exists():
+        vocabulary = learn_vocabulary(corpus.train, vocabulary_size)
+        tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
+            vocabulary, lowercase=True, strip_accents=True
+        )
+        arrays = {
+            "train": rows(corpus.train, tokenizer, sequence_length),
+            "validation": rows(corpus.validation, tokenizer, sequence_length),
+            "vocabulary": np.array(vocabulary),
+        }
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+    with np.load(path) as arrays:
+        train, validation = arrays["train"], arrays["validation"]
+        vocabulary = arrays["vocabulary"].tolist()
+    return TokenRows(train, validation, vocabulary, corpus.name, corpus.fingerprint)
+
+
+def rows(documents, tokenizer, sequence_length):
+    """Documents end to end, a `[SEP]` after each, cut into `[CLS] … [SEP]` rows of one length."""
+    cls, sep = map(tokenizer.token_to_id, ("[CLS]", "[SEP]"))
+    texts = tf.data.Dataset.from_tensor_slices(tf.constant(list(documents), tf.string)).batch(64)
+    tokens = texts.map(tokenizer, num_parallel_calls=tf.data.AUTOTUNE)
+    stream = np.concatenate(
+        [[*document, sep] for batch in tokens for document in batch.to_list()] or [[]]
+    )
+    length = sequence_length - 2
+    body = stream[: len(stream) // length * length].reshape(-1, length)
+    return np.pad(body, ((0, 0), (1, 1)), constant_values=((0, 0), (cls, sep))).astype("int32")
