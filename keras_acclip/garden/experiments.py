@@ -1,0 +1,165 @@
+"""Experiments of the Model Garden that train with the paper's optimizers, or with any other.
+
+Importing this module registers `acclip/bert_pretraining`, `acclip/bert_pretraining_text`,
+`acclip/bert_squad`, `acclip/bert_sentence_prediction` and `acclip/resnet_imagenet`. Each starts
+with ACClip and holds the values of every shipped optimizer file, so that the baseline is one
+override away: `trainer.optimizer_config.optimizer.type=adamw`.
+"""
+
+import contextlib
+import copy
+import dataclasses
+
+import yaml
+from official.core import exp_factory, task_factory
+from official.nlp.configs import bert, finetuning_experiments, pretraining_experiments  # noqa: F401
+from official.nlp.data import pretrain_text_dataloader
+from official.nlp.tasks import masked_lm
+from official.vision.configs import image_classification  # noqa: F401
+
+from keras_acclip.garden import configs
+
+__all__ = [
+    "MaskedLMConfig",
+    "MaskedLMTask",
+    "bert_pretraining",
+    "bert_pretraining_text",
+    "bert_sentence_prediction",
+    "bert_squad",
+    "resnet_imagenet",
+]
+
+# The last one stays chosen.
+_OPTIMIZERS = ("sgd", "adamw", "gclip", "acclip")
+
+
+@dataclasses.dataclass
+class MaskedLMConfig(masked_lm.MaskedLMConfig):
+    """Config of BERT's pretraining task.
+
+    Attributes:
+        model: The encoder and its heads. A head with `inner_dim: null` has a hidden layer as wide
+            as the encoder, so that one file sets a model for every task.
+        scale_loss: Whether the gradient of several replicas is their mean, not their sum.
+    """
+
+    model: bert.PretrainerConfig = dataclasses.field(
+        default_factory=lambda: bert.PretrainerConfig(
+            cls_heads=[
+                bert.ClsHeadConfig(
+                    inner_dim=None, num_classes=2, dropout_rate=0.1, name="next_sentence"
+                )
+            ]
+        )
+    )
+    scale_loss: bool = True
+
+
+@task_factory.register_task_cls(MaskedLMConfig)
+class MaskedLMTask(masked_lm.MaskedLMTask):
+    """The Model Garden's masked-LM task, whose heads can be as wide as the encoder."""
+
+    def build_model(self, params=None):
+        """Returns the pretraining model.
+
+        Args:
+            params: The model's config. Default: the task's.
+        """
+        config = copy.deepcopy(params or self.task_config.model)
+        config._locked = False
+        for head in config.cls_heads or []:
+            if head.inner_dim is None:
+                head.inner_dim = config.encoder.get().hidden_size
+        return super().build_model(config)
+
+
+def _experiment(name):
+    """Registers an experiment, unless an earlier import of this module has done so."""
+
+    def register(factory):
+        with contextlib.suppress(KeyError):
+            exp_factory.register_config_factory(name)(factory)
+        return factory
+
+    return register
+
+
+def _with_our_optimizers(experiment, *names):
+    """Puts our choice of optimizers into an experiment, then layers the shipped files `names`."""
+    experiment.trainer.optimizer_config = configs.OptimizationConfig(
+        {"warmup": {"type": "polynomial"}}
+    )
+    for name in (*_OPTIMIZERS, *names):
+        with open(configs.find(name), encoding="utf-8") as file:
+            experiment.override(yaml.safe_load(file))
+    return experiment
+
+
+@_experiment("acclip/bert_pretraining")
+def bert_pretraining():
+    """BERT's masked-LM and next-sentence pretraining, from TFRecords (Devlin et al., 2019)."""
+    experiment = exp_factory.get_exp_config("bert/pretraining")
+    data = experiment.task
+    experiment.task = MaskedLMConfig(
+        train_data=data.train_data, validation_data=data.validation_data
+    )
+    return _with_our_optimizers(experiment, "pretraining_128")
+
+
+@_experiment("acclip/bert_pretraining_text")
+def bert_pretraining_text():
+    """BERT's pretraining from raw text: tensorflow-text masks it anew in every epoch.
+
+    `input_path` names TFRecords of `tf.train.Example`s with a field `text`, a document each, its
+    sentences on lines; `vocab_file_path` the vocabulary.
+    """
+    experiment = exp_factory.get_exp_config("bert/text_wiki_pretraining")
+    experiment.runtime.enable_xla = True
+    data = pretrain_text_dataloader.BertPretrainTextDataConfig
+    experiment.task = MaskedLMConfig(
+        train_data=data(is_training=True), validation_data=data(is_training=False)
+    )
+    return _with_our_optimizers(experiment, "pretraining_128")
+
+
+@_experiment("acclip/bert_squad")
+def bert_squad():
+    """Extractive question answering on SQuAD, as in the BERT paper (Devlin et al., 2019)."""
+    return _with_our_optimizers(exp_factory.get_exp_config("bert/squad"), "squad")
+
+
+@_experiment("acclip/bert_sentence_prediction")
+def bert_sentence_prediction():
+    """Classification of a sentence or a pair; set `num_classes`, steps and warm-up for the data."""
+    experiment = _with_our_optimizers(exp_factory.get_exp_config("bert/sentence_prediction"))
+    # As in the BERT paper's GLUE runs, the steps being those of MNLI, the largest: 3 epochs.
+    steps = 3 * 392_702 // 32
+    experiment.override(
+        {
+            "task": {"model": {"num_classes": 3}},
+            "trainer": {
+                "train_steps": steps,
+                "optimizer_config": _schedule(3e-5, steps, steps // 10),
+            },
+        }
+    )
+    return experiment
+
+
+@_experiment("acclip/resnet_imagenet")
+def resnet_imagenet():
+    """ResNet-50 on ImageNet: the Model Garden's model, data and 90 epochs, linearly decayed."""
+    experiment = exp_factory.get_exp_config("resnet_imagenet")
+    steps = experiment.trainer.train_steps
+    experiment = _with_our_optimizers(experiment)
+    experiment.trainer.optimizer_config.override(_schedule(1e-3, steps, steps // 18))
+    return experiment
+
+
+def _schedule(learning_rate, steps, warmup_steps):
+    return {
+        "learning_rate": {
+            "polynomial": {"initial_learning_rate": learning_rate, "decay_steps": steps}
+        },
+        "warmup": {"polynomial": {"warmup_steps": warmup_steps}},
+    }
