@@ -176,3 +176,14 @@ def linear_average(average, x, step):
 def projection_factor(norm, radius, ops):
     """The factor that brings a point of this norm into the ball of this radius around 0."""
     return radius / ops.maximum(radius, norm)
+
+
+def power_threshold(step, scale, alpha):
+    """The clipping threshold τ_k = scale·k^{1/α} of Theorems 4 and 8.
+
+    Args:
+        step: k ≥ 1, a floating-point scalar.
+        scale: The bound G or B of the gradient's α-moment.
+        alpha: α in (1, 2].
+    """
+    return scale * step ** (1 / alpha)

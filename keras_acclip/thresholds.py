@@ -8,11 +8,30 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_acclip import arguments
+from keras_acclip import arguments, rules
+
+
+class PowerLaw:
+    """What `PowerThreshold` is for the `LearningRateSchedule` of Keras 3 and of Keras 2 alike.
+
+    A subclass names its array functions `_ops`.
+    """
+
+    def __init__(self, scale, alpha):
+        self.scale = arguments.positive("scale", scale)
+        self.alpha = arguments.moment_order("alpha", alpha, open_low=True)
+
+    def __call__(self, step):
+        """Returns τ_k as a float32 scalar for `step` = k − 1, a whole number or integer tensor."""
+        return rules.power_threshold(self._ops.cast(step, "float32") + 1.0, self.scale, self.alpha)
+
+    def get_config(self):
+        """Returns the arguments from which `from_config` makes the same schedule."""
+        return {"scale": self.scale, "alpha": self.alpha}
 
 
 @keras.saving.register_keras_serializable(package="keras_acclip")
-class PowerThreshold(keras.optimizers.schedules.LearningRateSchedule):
+class PowerThreshold(PowerLaw, keras.optimizers.schedules.LearningRateSchedule):
     """The clipping threshold τ_k = scale·k^{1/α} of Theorems 4 and 8, k counting steps from 1.
 
     The paper prints k^{α−1}; its proof needs k^{1/α}.
@@ -33,18 +52,7 @@ class PowerThreshold(keras.optimizers.schedules.LearningRateSchedule):
     (2.0, 4.0)
     """
 
-    def __init__(self, scale, alpha):
-        self.scale = arguments.positive("scale", scale)
-        self.alpha = arguments.moment_order("alpha", alpha, open_low=True)
-
-    def __call__(self, step):
-        """Returns τ_k as a float32 scalar for `step` = k − 1, a whole number or integer tensor."""
-        k = keras.ops.cast(step, "float32") + 1.0
-        return self.scale * k ** (1 / self.alpha)
-
-    def get_config(self):
-        """Returns the arguments from which `from_config` makes the same schedule."""
-        return {"scale": self.scale, "alpha": self.alpha}
+    _ops = keras.ops
 
 
 class Constants(NamedTuple):
@@ -138,11 +146,23 @@ def strongly_convex_constants(gradient_moment, strong_convexity, alpha):
     >>> rate, threshold = strongly_convex_constants(3.0, strong_convexity=2.0, alpha=1.5)
     >>> optimizer = keras_acclip.GClip(rate, threshold, averaging="linear", projection_radius=10.0)
     """
+    schedules = keras.optimizers.schedules.InverseTimeDecay, PowerThreshold
+    return strongly_convex_schedules(*schedules, gradient_moment, strong_convexity, alpha)
+
+
+def strongly_convex_schedules(inverse_time, power, gradient_moment, strong_convexity, alpha):
+    """`strongly_convex_constants` of the schedule classes of one Keras.
+
+    Args:
+        inverse_time: Its `InverseTimeDecay`.
+        power: Its `PowerThreshold`.
+        gradient_moment: As in `strongly_convex_constants`.
+        strong_convexity: As in `strongly_convex_constants`.
+        alpha: As in `strongly_convex_constants`.
+    """
     mu = arguments.positive("strong_convexity", strong_convexity)
     # 4/(μ·(k + 1)) with k = step + 1 is (2/μ)/(1 + step/2).
-    rate = keras.optimizers.schedules.InverseTimeDecay(2 / mu, decay_steps=2, decay_rate=1.0)
+    rate = inverse_time(2 / mu, decay_steps=2, decay_rate=1.0)
     if isinstance(gradient_moment, dict):
-        return Constants(
-            rate, {path: PowerThreshold(bound, alpha) for path, bound in gradient_moment.items()}
-        )
-    return Constants(rate, PowerThreshold(gradient_moment, alpha))
+        return Constants(rate, {path: power(G, alpha) for path, G in gradient_moment.items()})
+    return Constants(rate, power(gradient_moment, alpha))

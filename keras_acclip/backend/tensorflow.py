@@ -1,7 +1,8 @@
 """One optimizer step on TensorFlow: a single XLA computation, or a replicated one, or plain ops.
 
-The optimizers say what a step does to each variable (`ClippedOptimizer.update_step`); this module
-says how TensorFlow runs it, and what it must know of sparse gradients (`tf.IndexedSlices`).
+The optimizers say what a step does to each variable (`Clipped.update_step`); this module says how
+TensorFlow runs it, for Keras 3 and Keras 2, and what it must know of sparse gradients
+(`tf.IndexedSlices`).
 """
 
 import keras
@@ -17,14 +18,17 @@ def update(optimizer, gradients, variables, learning_rate):
     """Runs one step over all variables in the best way that the circumstances allow.
 
     Args:
-        optimizer: A `ClippedOptimizer`.
+        optimizer: A `Clipped` optimizer.
         gradients: Gradients of this replica, dense or `tf.IndexedSlices`.
         variables: The Keras or TensorFlow variables they belong to.
         learning_rate: A scalar.
     """
     variables = [_native(v) for v in variables]
     learning_rate = tf.convert_to_tensor(learning_rate)
-    if tf.distribute.has_strategy():
+    strategy = tf.distribute.get_strategy()
+    if _has_one_replica(strategy):
+        variables = [strategy.experimental_local_results(v)[0] for v in variables]
+    elif tf.distribute.has_strategy():
         optimizer.not_compiled("tf.distribute updates each replica's variables by itself")
         _update_replicas(optimizer, gradients, variables, learning_rate)
         return
@@ -37,6 +41,12 @@ def update(optimizer, gradients, variables, learning_rate):
         return
     optimizer.not_compiled(obstacle)
     optimizer.update_all(gradients, variables, learning_rate)
+
+
+def _has_one_replica(strategy):
+    """Whether a strategy has nothing to sum, and its only replica's variables beside it."""
+    kinds = (tf.distribute.OneDeviceStrategy, tf.distribute.MirroredStrategy)
+    return isinstance(strategy, kinds) and strategy.num_replicas_in_sync == 1
 
 
 def _compiled_step(optimizer, variables):
@@ -69,8 +79,7 @@ def _update_replicas(optimizer, gradients, variables, learning_rate):
     """The step under `tf.distribute`: gradients are summed over replicas before anything else."""
     merge_call = tf.__internal__.distribute.interim.maybe_merge_call
     strategy = tf.distribute.get_strategy()
-    reduced = optimizer._all_reduce_sum_gradients(list(zip(gradients, variables, strict=True)))
-    gradients, finite = optimizer.prepare([gradient for gradient, _ in reduced])
+    gradients, finite = optimizer.prepare(optimizer.summed_over_replicas(gradients, variables))
 
     def update_each(strategy, gradients, learning_rate, finite):
         for gradient, variable in zip(gradients, variables, strict=True):
