@@ -22,6 +22,9 @@ BACKENDS = [
 ]
 
 
+pytestmark = pytest.mark.xdist_group("backends")  # The fixture runs once, in one process.
+
+
 @pytest.fixture(scope="module", params=BACKENDS)
 def results(request, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param) / "results.npz"

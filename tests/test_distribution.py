@@ -121,6 +121,7 @@ def weights_of_workers(tmp_path_factory):
     return run_workers(tmp_path_factory.mktemp("workers"))
 
 
+@pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize("name", MAKERS)
 def test_two_workers_equal_one_device(name, weights_of_workers):
     x, y = data()
@@ -145,6 +146,7 @@ def weights_of_parameter_server(tmp_path_factory):
     return {name: list(np.load(f"{out}-{name}.npz").values()) for name in MAKERS}
 
 
+@pytest.mark.xdist_group("parameter server")
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_parameter_server_equals_one_device(name, weights_of_parameter_server):
     x, y = data()
