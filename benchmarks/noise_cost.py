@@ -195,18 +195,22 @@ def compare_memory(width):
             print(f"{name:>19}{1 + largest / (12 * width**2):>8.2f} gradients", flush=True)
 
 
-def main():
+def main(argv=None):
     """Reads the options and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--vocabulary", type=int, default=8192)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--batch-sizes", type=int, nargs="*", default=[1, 8, 16])
-    parser.add_argument("--batches", type=int, default=6, help="batches a turn")
-    parser.add_argument("--rounds", type=int, default=7, help="turns")
-    parser.add_argument("--dense", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--layers", type=int, default=4, help="(default: %(default)s)")
+    add("--hidden", type=int, default=256, help="(default: %(default)s)")
+    add("--vocabulary", type=int, default=8192, help="(default: %(default)s)")
+    add("--length", type=int, default=128, help="tokens a row (default: %(default)s)")
+    add("--batch-sizes", type=int, nargs="*", default=[1, 8, 16], help="(default: %(default)s)")
+    add("--batches", type=int, default=6, help="batches a turn (default: %(default)s)")
+    add("--rounds", type=int, default=7, help="turns (default: %(default)s)")
+    add("--width", type=int, default=4096, help="of the dense layers (default: %(default)s)")
+    add("--dense", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
     if options.dense:
         run_dense(options.dense)
         return
@@ -219,7 +223,7 @@ def main():
     )
     for size in options.batch_sizes:
         compare(options, size)
-    compare_memory(4096)
+    compare_memory(options.width)
 
 
 if __name__ == "__main__":
