@@ -1,0 +1,194 @@
+"""Folders of TFRecord shards that are made in parallel, and gone on with where they were left.
+
+A shard has its final name only when it is whole and on the disk. A folder belongs to the settings
+that it was begun with, and to one process at a time.
+"""
+
+import contextlib
+import fcntl
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from keras_acclip.atomic import replacing, write_atomically
+
+
+class DataError(ValueError):
+    """Data that can't be made; the message names the file and the place."""
+
+
+@contextlib.contextmanager
+def claimed(folder, settings):
+    """Holds `folder` for this process, to make the data of `settings` in it, as a context.
+
+    Notes the settings in a new folder's `settings.json` and removes the halves of files that a
+    killed process left.
+
+    Args:
+        folder: Path; made where it is missing.
+        settings: All that the data depend on, as JSON takes it.
+
+    Raises:
+        DataError: If the folder can't be written, another process holds it, or it holds data of
+            other or unknown settings.
+    """
+    if set(str(folder)) & set(",*?[]"):
+        raise DataError(f"{folder}: the Model Garden would read , * ? [ ] in a path as a pattern")
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{folder}: another process is making data here") from None
+        _check_settings(folder, json.loads(json.dumps(settings)))
+        with _writing(folder):
+            for partial in folder.glob("*.partial"):
+                partial.unlink()
+        write_file(folder / "settings.json", json.dumps(settings, indent=1) + "\n")
+        yield
+
+
+def _check_settings(folder, settings):
+    path = folder / "settings.json"
+    if not path.exists():
+        if any(folder.glob("*.tfrecord")):
+            raise DataError(f"{folder}: holds TFRecords, but no settings.json says of what")
+        return
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
+    names = dict.fromkeys((*kept, *settings))
+    changes = [
+        f"{name}: {kept.get(name)} → {settings.get(name)}"
+        for name in names
+        if kept.get(name) != settings.get(name)
+    ]
+    if changes:
+        raise DataError(f"{folder}: holds data made with other settings ({'; '.join(changes)})")
+
+
+def write_file(path, text):
+    """Writes a text file, whole or not at all; raises `DataError` if it can't be written."""
+    with _writing(path):
+        write_atomically(path, text.encode())
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Turns the errors of the file system into a `DataError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: can't be written: {error.strerror}") from error
+
+
+def paths(folder, part, count):
+    """The names of `count` shards: `folder/part-00000-of-00008.tfrecord` and so on."""
+    return [folder / f"{part}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+
+
+def pattern(folder, part, count):
+    """What `input_path` takes to name the shards of `paths`."""
+    return str(folder.resolve() / f"{part}-*-of-{count:05d}.tfrecord")
+
+
+def count_records(path):
+    """Number of records in a TFRecord file, read through; None if it is missing or damaged."""
+    import tensorflow as tf
+
+    try:
+        return sum(1 for _ in tf.data.TFRecordDataset(str(path)))
+    except (tf.errors.NotFoundError, tf.errors.DataLossError):
+        return None
+
+
+def make_missing(make, tasks, processes, title):
+    """Makes the shards that are not there yet.
+
+    Args:
+        make: Module-level function `make(path, task)` that writes a TFRecord file. It runs in
+            other processes if there are several.
+        tasks: Dict from a shard's path to its task.
+        processes: Number of processes.
+        title: What the progress bar is called.
+
+    Returns:
+        Total number of records.
+
+    Raises:
+        DataError: If a shard can't be written, or holds no record.
+    """
+    from tqdm import tqdm
+
+    counts = {path: count_records(path) for path in tasks}
+    missing = [path for path, count in counts.items() if not count]
+    bar = tqdm(
+        total=len(tasks),
+        initial=len(tasks) - len(missing),
+        desc=title,
+        unit="shard",
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+    )
+    with bar:
+        for path in _run(functools.partial(_make_shard, make), tasks, missing, processes):
+            counts[path] = count_records(path)
+            if not counts[path]:
+                raise DataError(f"{path}: no example came out of the text")
+            bar.update()
+    return sum(counts.values())
+
+
+def _make_shard(make, path, task):
+    import tensorflow as tf
+
+    try:
+        with _writing(path), replacing(path) as partial:
+            make(str(partial), task)
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: can't be written: {error.message}") from None
+    return path
+
+
+def _run(function, tasks, paths, processes):
+    """Yields `function(path, tasks[path])` for each path, in the order in which they are ready."""
+    if processes == 1 or len(paths) < 2:
+        yield from (function(path, tasks[path]) for path in paths)
+        return
+    # TensorFlow's threads don't survive a fork.
+    pool = ProcessPoolExecutor(
+        min(processes, len(paths)), multiprocessing.get_context("spawn"), _start_worker
+    )
+    try:
+        for future in as_completed([pool.submit(function, path, tasks[path]) for path in paths]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a process was killed while it made a shard; fewer --processes take less memory"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker():
+    """Has a worker die with its parent, and without a word at Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def default_processes():
+    """Number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
