@@ -116,26 +116,42 @@ class LegacyLoss:
         return self.model.compute_loss(x, y, self._call(x, seed), sample_weight)
 
     def _call(self, x, seed):
-        with _seeded_layers(self.model, seed):
+        with seeded_layers(self.model, seed):
             return self.model(x, training=self.training)
 
 
 @contextlib.contextmanager
-def _seeded_layers(model, seed):
+def seeded_layers(model, seed):
     """Lets a Keras 2 model's random layers draw stateless numbers from `seed`, a tensor."""
     import tensorflow as tf
 
-    layers = [m for m in model.submodules if hasattr(m, "_random_generator")]
-    generators = [layer._random_generator for layer in layers]
     draws = itertools.count()
-    for layer, generator in zip(layers, generators, strict=True):
-        stateless = type(generator)(seed=0, rng_type=generator.RNG_STATELESS)
-        stateless.make_seed_for_stateless_op = lambda: tf.random.experimental.stateless_fold_in(
-            seed, next(draws)
-        )
-        object.__setattr__(layer, "_random_generator", stateless)
+
+    def draw():
+        return tf.random.experimental.stateless_fold_in(seed, next(draws))
+
+    before = seed_layers(model, draw)
     try:
         yield
     finally:
-        for layer, generator in zip(layers, generators, strict=True):
+        for layer, generator in before.items():
             object.__setattr__(layer, "_random_generator", generator)
+
+
+def seed_layers(model, draw):
+    """Lets a Keras 2 model's random layers draw stateless numbers, from now on.
+
+    Args:
+        model: A `tf_keras.Model`.
+        draw: A function without arguments that returns a seed, an int32 tensor of shape `(2,)`.
+
+    Returns:
+        A dict from the layers to the random generators that they had.
+    """
+    before = {m: m._random_generator for m in model.submodules if hasattr(m, "_random_generator")}
+    for layer, generator in before.items():
+        stateless = type(generator)(seed=0, rng_type=generator.RNG_STATELESS)
+        stateless.make_seed_for_stateless_op = draw
+        # Past Keras, which would track it.
+        object.__setattr__(layer, "_random_generator", stateless)
+    return before
