@@ -55,8 +55,8 @@ class Clipped:
     before. The class after it in the method resolution order is a Keras `Optimizer` with
 
     - `_ops`, array functions with the names of `keras.ops`; `_backend`, a module of `backend`;
-      `_Schedule`, its `LearningRateSchedule`; `_saving`, its module with
-      `serialize_keras_object`; `_said`, the set of what `not_compiled` has said already;
+      `_Schedule`, its `LearningRateSchedule`, and `_serialize` and `_deserialize` for it;
+      `_said`, the set of what `not_compiled` has said already;
       `_home`, words for where the class is and where its twin for the other Keras is;
     - `_slot(variable, name, initial)`, `_counter(name)` and `_number(name, value)`, which make the
       variables that it keeps; `_dtype_name(dtype)`; `_checked_rate(learning_rate)`;
@@ -353,7 +353,7 @@ class Thresholded(Clipped):
 
     def _saved(self, threshold):
         if isinstance(threshold, self._Schedule):
-            return self._saving.serialize_keras_object(threshold)
+            return self._serialize(threshold)
         if isinstance(threshold, dict):
             return {path: self._saved(value) for path, value in threshold.items()}
         return float(self._ops.convert_to_numpy(threshold))
@@ -363,7 +363,7 @@ class Thresholded(Clipped):
         if not isinstance(threshold, dict):
             return threshold
         if {"class_name", "config"} <= set(threshold):
-            return cls._saving.deserialize_keras_object(threshold, custom_objects)
+            return cls._deserialize(threshold, custom_objects)
         return {path: cls._loaded(value, custom_objects) for path, value in threshold.items()}
 
     def get_config(self):

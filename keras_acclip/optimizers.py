@@ -42,7 +42,8 @@ class _Optimizer(keras.optimizers.Optimizer):
     _ops = ops
     _backend = backend
     _Schedule = keras.optimizers.schedules.LearningRateSchedule
-    _saving = keras.saving
+    _serialize = staticmethod(keras.saving.serialize_keras_object)
+    _deserialize = staticmethod(keras.saving.deserialize_keras_object)
     _said = _said
     _home = (
         "keras_acclip.{0}, for Keras 3; models of Keras 2 (tf_keras) take keras_acclip.tf_keras.{0}"

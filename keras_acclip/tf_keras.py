@@ -52,7 +52,7 @@ class _Optimizer(tf_keras.optimizers.Optimizer):
     _ops = tensorflow_ops
     _backend = backend
     _Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
-    _saving = tf_keras.saving
+    _serialize = staticmethod(tf_keras.optimizers.schedules.serialize)
     _said = _said
     _home = (
         "keras_acclip.tf_keras.{0}, for Keras 2 (tf_keras); models of Keras 3 take keras_acclip.{0}"
@@ -170,6 +170,26 @@ class _Optimizer(tf_keras.optimizers.Optimizer):
         # As with the learning rate, checkpoints hold it, and files the config with its value.
         with tf.init_scope():
             return tf.Variable(value, name=name, dtype=tf_keras.backend.floatx(), trainable=False)
+
+    @staticmethod
+    def _deserialize(config, custom_objects):
+        # HDF5 files are read by older rules, which don't look for a class's registered name.
+        registered = tf_keras.saving.get_registered_object(config.get("registered_name"))
+        known = {config["class_name"]: registered} if registered else {}
+        return tf_keras.optimizers.schedules.deserialize(config, known | (custom_objects or {}))
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the optimizer that `get_config` describes.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: Classes of one's own that the config names.
+        """
+        config = dict(config)
+        if isinstance(config["learning_rate"], dict):
+            config["learning_rate"] = cls._deserialize(config["learning_rate"], custom_objects)
+        return super().from_config(config, custom_objects)
 
     def get_config(self):
         """Returns the arguments from which `from_config` makes the same optimizer."""

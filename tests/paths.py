@@ -28,17 +28,22 @@ def make_variables(values, dtype="float32"):
     return [keras.Variable(v, dtype=dtype, name=f"v{i}") for i, v in enumerate(values)]
 
 
-def apply(path, make_optimizer, values, steps, dtype="float32"):
+def make_native_variables(values, dtype="float32"):
+    """As Keras 2 (`tf_keras`) has them."""
+    return [tf.Variable(v, dtype=dtype, name=f"v{i}") for i, v in enumerate(values)]
+
+
+def apply(path, make_optimizer, values, steps, dtype="float32", make_variables=make_variables):
     """Applies the steps' gradients; returns (optimizer, variables)."""
     if path == "two replicas":
-        return _apply_on_two_replicas(make_optimizer, values, steps, dtype)
+        return _apply_on_two_replicas(make_optimizer, values, steps, dtype, make_variables)
     jit_compile = {"eager": True, "graph": True, "XLA": "auto"}.get(path, False)
     optimizer = make_optimizer(jit_compile=jit_compile)
     variables = make_variables(values, dtype)
     optimizer.build(variables)
 
     def step(gradients):
-        optimizer.apply(gradients, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     if "graph" in path:
         step = tf.function(step)
@@ -49,7 +54,7 @@ def apply(path, make_optimizer, values, steps, dtype="float32"):
     return optimizer, variables
 
 
-def _apply_on_two_replicas(make_optimizer, values, steps, dtype):
+def _apply_on_two_replicas(make_optimizer, values, steps, dtype, make_variables):
     """Each replica holds a random half of a gradient's coordinates, so that the sum is exact."""
     strategy = two_replicas()
     rng = np.random.default_rng(1)
@@ -63,7 +68,7 @@ def _apply_on_two_replicas(make_optimizer, values, steps, dtype):
         def replica(gradients, masks):
             mine = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
             parts = [tf.where(m == mine, g, 0) for g, m in zip(gradients, masks, strict=True)]
-            optimizer.apply(parts, variables)
+            optimizer.apply_gradients(zip(parts, variables, strict=True))
 
         strategy.run(replica, args=(gradients, masks))
 
