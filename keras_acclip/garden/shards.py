@@ -40,7 +40,7 @@ def claimed(folder, settings):
     """
     if set(str(folder)) & set(",*?[]"):
         raise DataError(f"{folder}: the Model Garden would read , * ? [ ] in a path as a pattern")
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     with lock:
@@ -49,7 +49,7 @@ def claimed(folder, settings):
         except BlockingIOError:
             raise DataError(f"{folder}: another process is making data here") from None
         _check_settings(folder, json.loads(json.dumps(settings)))
-        with _writing(folder):
+        with writing(folder):
             for partial in folder.glob("*.partial"):
                 partial.unlink()
         write_file(folder / "settings.json", json.dumps(settings, indent=1) + "\n")
@@ -78,12 +78,12 @@ def _check_settings(folder, settings):
 
 def write_file(path, text):
     """Writes a text file, whole or not at all; raises `DataError` if it can't be written."""
-    with _writing(path):
+    with writing(path):
         write_atomically(path, text.encode())
 
 
 @contextlib.contextmanager
-def _writing(path):
+def writing(path):
     """Turns the errors of the file system into a `DataError` that names `path`."""
     try:
         yield
@@ -151,7 +151,7 @@ def _make_shard(make, path, task):
     import tensorflow as tf
 
     try:
-        with _writing(path), replacing(path) as partial:
+        with writing(path), replacing(path) as partial:
             make(str(partial), task)
     except tf.errors.OpError as error:
         raise DataError(f"{path}: can't be written: {error.message}") from None
