@@ -289,7 +289,8 @@ class Clipped:
     def _global_norm(self, arrays):
         dtypes = {self._wide(a.dtype) for a in arrays}
         widest = "float64" if "float64" in dtypes else "float32"
-        return rules.global_norm([self._ops.cast(a, widest) for a in arrays], self._ops)
+        arrays = [self._ops.cast(a, widest) for a in arrays]
+        return rules.global_norm(arrays, self._ops, self._backend.NORM_SLICES)
 
     def _all_finite(self, gradients):
         ops = self._ops

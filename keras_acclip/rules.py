@@ -9,6 +9,8 @@ Reference: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", 
 (https://arxiv.org/abs/1912.03194).
 """
 
+import math
+
 # Stands in for ε = 0 in ACClip's ratio: its square is still a normal float32, so 0/0 can't be.
 _TINY = 2.0**-60
 
@@ -16,11 +18,13 @@ _TINY = 2.0**-60
 # outside, this power of two brings it there.
 _SAFE_NORMS = (2.0**-50, 2.0**60)
 _RESCALE = 2.0**70
+# Arrays of fewer coordinates are not worth slicing.
+_LARGE = 2**17
 
 STEP_SIZES = ("moment", "rms", "constant")
 
 
-def global_norm(arrays, ops):
+def global_norm(arrays, ops, slices=1):
     """The Euclidean norm ‖g‖ of all arrays together.
 
     Where float32 squares would overflow or vanish, all are scaled by a power of two first.
@@ -28,6 +32,9 @@ def global_norm(arrays, ops):
     Args:
         arrays: Non-empty list of arrays of one floating dtype, float32 or wider.
         ops: Namespace of array functions.
+        slices: In how many parts to sum a large array. XLA on a CPU writes the squares of a whole
+            array to memory before it sums them, but adds 16 parts in one pass, ten times as fast.
+            With 1, the default, an array that lies on several devices stays there.
 
     Returns:
         A scalar of that dtype: NaN or infinite if and only if a coordinate is (or the norm itself
@@ -42,17 +49,18 @@ def global_norm(arrays, ops):
         return ops.sqrt(ops.sum(ops.square(flat * scale))) / scale
 
     arrays = [a for a in arrays if 0 not in a.shape]
-    norm = ops.sqrt(ops.sum(ops.stack([_sum_of_squares(a, ops) for a in arrays])))
+    norm = ops.sqrt(ops.sum(ops.stack([_sum_of_squares(a, ops, slices) for a in arrays])))
     low, high = _SAFE_NORMS
     return ops.cond(ops.logical_and(norm > low, norm < high), lambda: norm, rescaled_norm)
 
 
-def _sum_of_squares(array, ops):
-    if len(array.shape) < 2:
+def _sum_of_squares(array, ops, slices):
+    size = 0 if None in array.shape else math.prod(array.shape)
+    if slices == 1 or size < _LARGE:
         return ops.sum(ops.square(array))
-    # The maximum changes nothing, but keeps XLA from folding both sums into one: rows are summed
-    # on all cores, a sum to a scalar on one.
-    return ops.sum(ops.maximum(ops.sum(ops.square(array), axis=-1), 0.0))
+    flat, part = ops.reshape(array, (-1,)), size // slices
+    squares = [ops.square(flat[i * part : (i + 1) * part]) for i in range(slices)]
+    return ops.sum(sum(squares)) + ops.sum(ops.square(flat[slices * part :]))
 
 
 def gclip_factor(norm, threshold, ops):

@@ -76,14 +76,15 @@ def test_acclip_is_finite_and_bounded_for_gradients_of_any_size(scale, step_size
 
 @pytest.mark.parametrize("namespace", [NumPy, ops], ids=["numpy", "keras"])
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30])
-def test_global_norm_neither_overflows_nor_vanishes(scale, namespace):
+@pytest.mark.parametrize("slices", [1, 16])
+def test_global_norm_neither_overflows_nor_vanishes(slices, scale, namespace):
     rng = np.random.default_rng(0)
-    arrays = [np.float32(scale * rng.standard_normal(s)) for s in [(), (7,), (3, 5), (0, 4)]]
+    arrays = [np.float32(scale * rng.standard_normal(s)) for s in [(), (7,), (3, 5), (0, 4), (401, 397)]]
     if namespace is ops:
-        norm = rules.global_norm([ops.convert_to_tensor(a) for a in arrays], ops)
+        norm = rules.global_norm([ops.convert_to_tensor(a) for a in arrays], ops, slices)
     else:
         with np.errstate(over="ignore", under="ignore"):
-            norm = rules.global_norm(arrays, NumPy)
+            norm = rules.global_norm(arrays, NumPy, slices)
     expected = joint_norm([np.float64(a) for a in arrays])
     np.testing.assert_allclose(norm, expected, rtol=1e-6)
 

@@ -7,6 +7,7 @@ JAX's `fit` compiles the whole training step, the optimizer's included; PyTorch 
 import keras
 
 OBSTACLE = f"the {keras.backend.backend()} backend runs it with the training step around it"
+NORM_SLICES = 1
 
 
 def update(optimizer, gradients, variables, learning_rate):
