@@ -9,8 +9,9 @@ package's files by name (`keras_acclip.garden.configs`).
 
 On one device, a run that was killed and is started again ends with the weights of an unbroken one:
 checkpoints hold the position in the training data, and dropout depends on the seed and the step
-alone. Where tf.data cannot save the position, as with text that is masked on the way, the data are
-read again up to it. Several replicas go on with data in another order.
+alone. Where tf.data cannot save the position, a started run goes on with the data in another order:
+on several replicas, and where data are changed at random on the way, as in
+`acclip/bert_pretraining_text`, whose masks no two runs have alike.
 """
 
 import base64
@@ -87,14 +88,17 @@ class Trainer(base_trainer.Trainer):
         """
         if self._train_iter is None:
             step = int(self.global_step)
-            data = self.config.task.train_data
             if self._one_device:
-                build = functools.partial(self.task.build_inputs, data)
-                self._train_iter = self._position.open(build, step)
+                self._train_iter = self._position.open(self._build_inputs, step)
             elif step:
-                data = data.replace(seed=data.seed + step)
-                self.train_dataset = self.distribute_dataset(self.task.build_inputs, data)
+                self.train_dataset = self.distribute_dataset(self._build_inputs, step)
         return super().train(num_steps)
+
+    def _build_inputs(self, offset, input_context=None):
+        """Builds the training data in an order of their own for each `offset` to the seed."""
+        data = self.config.task.train_data
+        data = data.replace(seed=(data.seed or 0) + offset)
+        return self.task.build_inputs(data, input_context)
 
     def train_step(self, iterator):
         """Runs one step.
@@ -139,20 +143,15 @@ class _InputPosition(tf.train.experimental.PythonState):
         self._iterator = None
 
     def open(self, build, step):
-        """Returns an iterator over the dataset that `build()` makes, at the position restored."""
+        """Returns an iterator over the training data, at the position restored if there is one.
+
+        Args:
+            build: `build(offset)` makes the dataset, in an order of its own for each `offset`.
+            step: Steps taken.
+        """
         saved = json.loads(self._restored) if self._restored else None
-        # Each iterator has a dataset of its own: a dataset shuffles its iterators differently.
-        iterator = iter(build())
+        iterator = iter(build(0))
         self._can_be_saved = _saved(iterator) is not None
-        if not self._can_be_saved:
-            logging.info("tf.data cannot save the position in these data: they will be read again.")
-            if tf.config.list_logical_devices("GPU"):
-                logging.warning("Its random numbers may come in another order after a restart.")
-            else:
-                # Without it, parallel calls draw their random numbers in any order.
-                tf.config.experimental.enable_op_determinism()
-                iterator = iter(build())
-        self._first_step = step
         if saved and saved["data"] != self._data:
             logging.warning(
                 "The training data differ from those before step %d, so they are read from their "
@@ -160,14 +159,14 @@ class _InputPosition(tf.train.experimental.PythonState):
                 step,
                 "\n".join(_differences(saved["data"], self._data)),
             )
-        elif saved:
-            self._first_step = saved["first_step"]
-            if self._can_be_saved and saved["iterator"]:
-                _restore(iterator, saved["iterator"])
-            else:
-                count = step - self._first_step
-                logging.info("Reading past the first %d batches...", count)
-                iterator = iter(build().skip(count))
+        elif saved and saved["iterator"]:
+            _restore(iterator, saved["iterator"])
+        elif step:
+            logging.warning(
+                "The checkpoint has no position in the training data, so they come in another "
+                "order than without the restart."
+            )
+            iterator = iter(build(step))
         self._iterator = iterator
         return iterator
 
@@ -177,7 +176,6 @@ class _InputPosition(tf.train.experimental.PythonState):
             return self._restored
         position = {
             "data": self._data,
-            "first_step": self._first_step,
             "iterator": _saved(self._iterator) if self._can_be_saved else None,
         }
         return json.dumps(position).encode()
