@@ -250,7 +250,6 @@ def test_docstrings_name_keras_2(method):
     doc = getattr(keras_2, method).__doc__
     assert "{{" not in doc
     assert f"keras_acclip.tf_keras.{method}(" in doc
-    assert "keras_acclip." in doc.replace("keras_acclip.tf_keras.", "") or "Args:" in doc
     assert "callable" not in doc
     assert f"keras_acclip.{method}(" in getattr(keras_acclip, method).__doc__
 
@@ -461,14 +460,14 @@ def test_config_round_trip(make_optimizer):
     assert again.get_config() == config
 
 
-def resume_from_file(model, make_optimizer, path):
+def resume_from_file(model, path):
     model.save(path)
     resumed = tf_keras.models.load_model(path)
     resumed.run_eagerly = True
     return resumed
 
 
-def resume_from_checkpoint(model, make_optimizer, path):
+def resume_from_checkpoint(model, path, make_optimizer):
     saved = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(path)
     resumed = make_model(make_optimizer(), run_eagerly=True)
     restored = tf.train.Checkpoint(model=resumed, optimizer=resumed.optimizer).restore(saved)
@@ -477,16 +476,8 @@ def resume_from_checkpoint(model, make_optimizer, path):
     return resumed
 
 
-RESUME = {
-    "model.h5": resume_from_file,
-    "model.keras": resume_from_file,
-    "checkpoint": resume_from_checkpoint,
-}
-
-
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize("name", RESUME)
-def test_resumed_training_goes_on_bit_for_bit(make_optimizer, name, tmp_path):
+def test_resumed_training_goes_on_bit_for_bit(make_optimizer, tmp_path):
     x, y = data()
 
     def train(model, batches):
@@ -495,23 +486,27 @@ def test_resumed_training_goes_on_bit_for_bit(make_optimizer, name, tmp_path):
 
     unbroken = make_model(make_optimizer(), run_eagerly=True)
     train(unbroken, range(3))
-    resumed = RESUME[name](unbroken, make_optimizer, tmp_path / name)
-    for model in (unbroken, resumed):
+    resumed = [
+        resume_from_file(unbroken, tmp_path / "model.h5"),
+        resume_from_file(unbroken, tmp_path / "model.keras"),
+        resume_from_checkpoint(unbroken, tmp_path / "checkpoint", make_optimizer),
+    ]
+    for model in (unbroken, *resumed):
         train(model, range(3, 6))
-    assert_same(state(unbroken), state(resumed))
+    for model in resumed:
+        assert_same(state(unbroken), state(model))
 
 
-@pytest.mark.parametrize("how", ["XLA", "two replicas"])
-def test_fit(make_optimizer, how):
-    expected = make_model(make_optimizer(), run_eagerly=True)
-    fit(expected)
-    if how == "two replicas":
-        with paths.two_replicas().scope():
-            model = make_model(make_optimizer())
-    else:
-        model = make_model(make_optimizer(), jit_compile=True)
-    fit(model)
-    assert reference.relative_error(model.get_weights(), expected.get_weights()) <= 1e-5
+def test_fit(make_optimizer):
+    """Eagerly, compiled by XLA and on two replicas a model ends with the same weights."""
+    eager = make_model(make_optimizer(), run_eagerly=True)
+    compiled = make_model(make_optimizer(), jit_compile=True)
+    with paths.two_replicas().scope():
+        replicated = make_model(make_optimizer())
+    for model in (eager, compiled, replicated):
+        fit(model)
+    for model in (compiled, replicated):
+        assert reference.relative_error(model.get_weights(), eager.get_weights()) <= 1e-5
 
 
 def test_frozen_layers_stay(cls):
