@@ -11,8 +11,8 @@ counted.
 
 Columns: the median time a batch with its quartiles, and the median over turns of the ratio to plain
 in the same turn. Below them, for a model of large matrices and few activations, the memory needed
-beyond the model, in units of the gradient's size: 1.00 for the sum of the gradients, and what XLA
-plans for its temporary arrays.
+beyond the model, in units of the gradient's size: the sum of the gradients, the gradient, and what
+XLA plans for its temporary arrays.
 """
 
 import argparse
@@ -188,11 +188,12 @@ def compare_memory(width):
             check=True,
             stderr=subprocess.DEVNULL,
         )
-        for name, step in (("sketch", "_absorb_step"), ("exact", "_deviate_step")):
+        # The sum of the gradients, and for "exact" the gradient that its second pass returns.
+        for name, step, held in (("sketch", "_absorb_step", 1), ("exact", "_gradient_step", 2)):
             reports = [p.read_text() for p in Path(folder).glob(f"*{step}*buffer-assignment.txt")]
             sizes = [re.findall(r"size (\d+), preallocated-temp", report) for report in reports]
             largest = max(int(size) for found in sizes for size in found)
-            print(f"{name:>19}{1 + largest / (12 * width**2):>8.2f} gradients", flush=True)
+            print(f"{name:>19}{held + largest / (12 * width**2):>8.2f} gradients", flush=True)
 
 
 def main(argv=None):

@@ -93,7 +93,8 @@ class _Optimizer(keras.optimizers.Optimizer):
         if initial == "variable":
 
             def initializer(shape, dtype=None):
-                return ops.cast(variable, dtype)
+                # Without the copy, JAX and PyTorch would make both of one buffer.
+                return ops.copy(ops.cast(variable, dtype))
 
         if wide == self._dtype_name(variable.dtype):
             return self.add_variable_from_reference(variable, name=name, initializer=initializer)

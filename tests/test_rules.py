@@ -79,7 +79,9 @@ def test_acclip_is_finite_and_bounded_for_gradients_of_any_size(scale, step_size
 @pytest.mark.parametrize("slices", [1, 16])
 def test_global_norm_neither_overflows_nor_vanishes(slices, scale, namespace):
     rng = np.random.default_rng(0)
-    arrays = [np.float32(scale * rng.standard_normal(s)) for s in [(), (7,), (3, 5), (0, 4), (401, 397)]]
+    arrays = [
+        np.float32(scale * rng.standard_normal(s)) for s in [(), (7,), (3, 5), (0, 4), (401, 397)]
+    ]
     if namespace is ops:
         norm = rules.global_norm([ops.convert_to_tensor(a) for a in arrays], ops, slices)
     else:

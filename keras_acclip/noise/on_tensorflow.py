@@ -84,7 +84,11 @@ class TensorFlowEngine(Engine):
 
     def _deviate(self, batch, total):
         scale, total = tf.constant(self._scale), tf.constant(float(total))
-        return self._run(self._deviate_step, self._seeds, scale, total, self._place(batch))
+        # In one computation, XLA on a CPU takes several times as long for the gradient.
+        loss, gradients, seeds = self._run(
+            self._gradient_step, self._seeds, scale, self._place(batch)
+        )
+        return loss, self._run(self._deviations_step, gradients, scale, total), seeds
 
     def _absorb_step(self, seeds, scale, weight, batch):
         loss, gradients, seeds = self._global_gradient(seeds, scale, batch)
@@ -95,10 +99,11 @@ class TensorFlowEngine(Engine):
             tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=term)
         return loss, squares / scale**2, sketch / scale, seeds
 
-    def _deviate_step(self, seeds, scale, total, batch):
-        loss, gradients, seeds = self._global_gradient(seeds, scale, batch)
-        squares = self._sketch.deviations(tnp, gradients, self._summed(), 1 / scale, 1 / total)
-        return loss, squares, seeds
+    def _gradient_step(self, seeds, scale, batch):
+        return self._global_gradient(seeds, scale, batch)
+
+    def _deviations_step(self, gradients, scale, total):
+        return self._sketch.deviations(tnp, gradients, self._summed(), 1 / scale, 1 / total)
 
     def _mean_squares_step(self, total):
         return self._sketch.squares(tnp, self._summed()) / total**2

@@ -133,7 +133,7 @@ class CountSketch:
             xp: Array namespace.
             arrays: One float32 array a variable, of any shape.
         """
-        return self._sums(xp, lambda _, flat: (xp.square(flat),), arrays)
+        return self._sums(xp, [xp.sum(xp.square(array)) for array in arrays])
 
     def deviations(self, xp, gradients, sums, gradient_factor, sum_factor):
         """Returns the squared norms of the groups of gradient·gradient_factor − sum·sum_factor.
@@ -146,21 +146,16 @@ class CountSketch:
             sum_factor: A scalar.
         """
 
-        def term(_, gradient, summed):
-            return (xp.square(gradient * gradient_factor - summed * sum_factor),)
+        return self._sums(
+            xp,
+            [
+                xp.sum(xp.square(gradient * gradient_factor - summed * sum_factor))
+                for gradient, summed in zip(gradients, sums, strict=True)
+            ],
+        )
 
-        return self._sums(xp, term, gradients, sums)
-
-    def _sums(self, xp, term, *lists):
-        totals = []
-        for blocks, length in zip(self._blocks, self.lengths, strict=True):
-            total = 0
-            for block in blocks:
-                flats = [_flatten(xp, arrays, block) for arrays in lists]
-                (folded,) = self._fold(xp, term, flats, block.offset, length)
-                total += xp.sum(folded)
-            totals.append(total)
-        return xp.stack(totals)
+    def _sums(self, xp, scalars):
+        return xp.stack([sum(scalars[i] for i in group) for group in self.groups])
 
     def _fold(self, xp, term, flats, offset, length):
         """Sums what `term(index of the first, *flats)` returns by position mod `length`."""
