@@ -20,7 +20,7 @@ Where the default rates come from: the default job at several rates, final valid
             0.0028: 5.419, 5.242    0.002 with beta_2 0.99: 5.188
     sgd     0.4, not tuned at this batch size: 0.2 was worse than 0.4 with batches of 32
 
-Over seeds 0 to 3 ACClip at 0.002 ended 0.064 below Adam at 0.002 (95% interval -0.148 to +0.021;
+Over seeds 0 to 3 ACClip at 0.002 ended 0.064 below Adam at 0.002 (95% interval -0.142 to +0.015;
 lower on three seeds, equal on one). With 1,600 steps and a warm-up of 600, on seed 0: 4.870 (0.003)
 against 5.059 (0.002).
 

@@ -145,7 +145,6 @@ class CountSketch:
             gradient_factor: A scalar.
             sum_factor: A scalar.
         """
-
         return self._sums(
             xp,
             [
