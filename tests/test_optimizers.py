@@ -52,7 +52,10 @@ def kinds(slots):
 
 
 def case_name(case):
-    return f"{case[0].__name__}-{'-'.join(f'{k}={v}' for k, v in case[1].items())}"
+    cls, kwargs = case
+    # An object's address would give a test another name in each of pytest's processes.
+    values = [type(v).__name__ if isinstance(v, PowerThreshold) else v for v in kwargs.values()]
+    return "-".join([cls.__name__, *(f"{k}={v}" for k, v in zip(kwargs, values, strict=True))])
 
 
 @pytest.mark.parametrize("path", paths.PATHS)
