@@ -52,7 +52,7 @@ def kinds(slots):
 
 
 def case_name(case):
-    cls, kwargs = case
+    cls, kwargs = case[:2]
     # An object's address would give a test another name in each of pytest's processes.
     values = [type(v).__name__ if isinstance(v, PowerThreshold) else v for v in kwargs.values()]
     return "-".join([cls.__name__, *(f"{k}={v}" for k, v in zip(kwargs, values, strict=True))])
