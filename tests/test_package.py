@@ -1,6 +1,7 @@
 """What importing the package loads, and that its metadata says what it needs."""
 
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,5 +51,10 @@ def test_extras():
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
     assert set(extras) == {"plot", "noise", "garden", "examples", "test"}
-    for extra in ("plot", "noise", "examples"):
-        assert set(extras[extra].split()) <= set(extras["test"].split())
+
+    def names(extra):
+        return {re.match(r"[\w-]+", line)[0] for line in extras[extra].split()}
+
+    # The Model Garden's versions are narrower than those that the examples take.
+    for extra in ("plot", "noise", "garden", "examples"):
+        assert names(extra) <= names("test")

@@ -119,7 +119,7 @@ def test_job_reports_and_keeps_finished_runs(command, tmp_path, capsys, monkeypa
         assert all(0 < row["val_loss"] < 7 for row in run["history"])
     for name in ("loss.png", "noise.png"):
         assert (tmp_path / name).stat().st_size > 10_000
-    assert results["noise"]["run"] == ["acclip", 0.003, 0]
+    assert results["noise"]["run"] == ["acclip", 0.002, 0]
     assert list(results["noise"]["verdicts"]) == ["0", "4"]
     assert results["noise"]["advice"] in printed
     for run in results["runs"]:
