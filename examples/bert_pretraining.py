@@ -40,12 +40,13 @@ import comparison
 import keras
 import keras_hub
 import numpy as np
+import script
 import tensorflow as tf
+from script import write_json
 from token_rows import token_rows
 
 import keras_acclip
 from keras_acclip import corpus, noise
-from keras_acclip.atomic import write_atomically
 from keras_acclip.noise import plots
 from keras_acclip.vocabulary import SPECIAL_TOKENS
 
@@ -370,9 +371,7 @@ def run_folder(output, optimizer, rate, seed):
 
 def parse_arguments(arguments=None):
     """The command line, checked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script.parser(__doc__, SCALES, "out/bert_pretraining")
     add = parser.add_argument
     add("--text", nargs="+", metavar="FILE", help="plain or .gz, globs; default: docstrings")
     add("--validation-text", nargs="+", metavar="FILE", help="default: a part of --text")
@@ -385,16 +384,7 @@ def parse_arguments(arguments=None):
         default=True,
         help="measure the gradient noise along the first optimizer's first run (the default)",
     )
-    add("--scale", choices=SCALES, default="small", help="defaults for the numbers below")
-    for name in SCALES["small"]:
-        defaults = ", ".join(f"{scale} {values[name]}" for scale, values in SCALES.items())
-        add(f"--{name.replace('_', '-')}", type=_positive, help=f"default: {defaults}")
-    add("--output", type=Path, default=Path("out/bert_pretraining"), help="default: %(default)s")
-    add("--cache", type=Path, default=corpus.default_cache_dir(), help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    for name, value in SCALES[options.scale].items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
+    options = script.parse(parser, SCALES, arguments)
     if options.validation_text and not options.text:
         parser.error("--validation-text needs --text")
     if options.steps % options.epochs:
@@ -424,12 +414,6 @@ def _rates(text):
     if not all(0 < rate < float("inf") for rate in rates.values()):
         raise argparse.ArgumentTypeError(f"{text!r}: a rate must be above 0")
     return rates
-
-
-def _positive(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def load_rows(options):
@@ -475,19 +459,6 @@ def noisy_run(options):
     return (name, (RATES | options.rates)[name], 0) if options.noise else None
 
 
-def claim_output(output, settings):
-    """Notes the settings in a new `output`; raises `ValueError` if it holds runs of other ones."""
-    path = output / "settings.json"
-    if path.exists():
-        kept = json.loads(path.read_text())
-        different = [name for name in settings if kept.get(name) != settings[name]]
-        if different:
-            changes = "; ".join(f"{n}: {kept.get(n)} → {settings[n]}" for n in different)
-            raise ValueError(f"{output} holds runs with other settings ({changes})")
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings)
-
-
 def report_noise(spec, options):
     """Draws the noise along the run `spec`; prints and returns what it suggests."""
     paths = sorted((run_folder(options.output, *spec) / "noise").glob("*.npz"))
@@ -502,11 +473,6 @@ def report_noise(spec, options):
     print(f"\nGradient noise at step {samples[-1].step:,}:\n{advice}")
     verdicts = {sample.step: sample.classify().label for sample in samples}
     return {"run": spec, "advice": advice, "verdicts": verdicts}
-
-
-def write_json(path, value):
-    """Writes JSON so that `path` never holds half of it."""
-    write_atomically(Path(path), json.dumps(value, indent=1).encode())
 
 
 def report(runs, options, settings):
@@ -540,7 +506,7 @@ def main(arguments=None):
     try:
         rows = load_rows(options)
         settings["text"] = f"{rows.name} ({rows.fingerprint})"
-        claim_output(options.output, settings)
+        script.claim_output(options.output, settings)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
