@@ -30,13 +30,11 @@ tries five rates for each on both seeds. The rates of adamw, gclip and cclip are
 """
 
 import argparse
-import json
 import sys
-import time
 from importlib.metadata import version
-from pathlib import Path
 
 import comparison
+import experiment
 import keras
 import keras_hub
 import numpy as np
@@ -183,25 +181,6 @@ def mask_tokens(tokens, vocabulary_size, seed):
 # --- Model and training ----------------------------------------------------------------------
 
 
-@keras.saving.register_keras_serializable(package="keras_acclip_examples")
-class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """BERT's schedule: linearly up to `peak` in `warmup` steps, then linearly down to 0."""
-
-    def __init__(self, peak, warmup, steps):
-        self.peak, self.warmup, self.steps = peak, warmup, steps
-
-    def __call__(self, step):
-        """The learning rate of step number `step`, from 0."""
-        step = keras.ops.cast(step, "float32") + 1.0
-        up = step / max(self.warmup, 1)
-        down = (self.steps + 1 - step) / (self.steps + 1 - self.warmup)
-        return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
-
-    def get_config(self):
-        """The arguments, as Keras wants them."""
-        return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
-
-
 def build_model(vocabulary_size, settings):
     """A BERT encoder with the masked-LM head, from scratch.
 
@@ -218,57 +197,6 @@ def build_model(vocabulary_size, settings):
     )
     backbone.pooled_dense.trainable = False  # Only next-sentence prediction would train it.
     return keras_hub.models.BertMaskedLM(backbone)
-
-
-class Progress(keras.callbacks.Callback):
-    """Keeps a run's history and state in a folder after each epoch, so that it can go on.
-
-    The weights and the optimizer's slots are written under the epoch's number before the history
-    says that the epoch is done: whenever the process dies, the two agree.
-    """
-
-    def __init__(self, folder, steps_per_epoch, tokens_per_step):
-        super().__init__()
-        self.folder = Path(folder)
-        self.steps_per_epoch, self.tokens_per_step = steps_per_epoch, tokens_per_step
-        history = self.folder / "history.json"
-        self.history = json.loads(history.read_text()) if history.exists() else []
-
-    def state_path(self, epochs):
-        """The file of the state after so many epochs."""
-        return self.folder / f"epoch-{epochs}.weights.h5"
-
-    def restore(self, model):
-        """Gives the model and its optimizer the state after the last epoch of the history."""
-        if self.history:
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(self.state_path(len(self.history)))
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Starts the clock."""
-        self.started = time.perf_counter()
-
-    def on_test_begin(self, logs=None):
-        """Ends the training part of the epoch's time."""
-        self.trained = time.perf_counter()
-
-    def on_test_end(self, logs=None):
-        """Ends the epoch's time, before another callback takes some."""
-        self.ended = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes state and history."""
-        tokens = self.steps_per_epoch * self.tokens_per_step
-        self.history.append(
-            {"step": (epoch + 1) * self.steps_per_epoch}
-            | {name: float(value) for name, value in logs.items()}
-            | {"tokens_per_second": tokens / (self.trained - self.started)}
-            | {"seconds": self.ended - self.started}
-        )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_weights(self.state_path(epoch + 1), overwrite=True)
-        write_json(self.folder / "history.json", self.history)
-        self.state_path(epoch).unlink(missing_ok=True)
 
 
 class StagedNoise(noise.GradientNoise):
@@ -312,7 +240,9 @@ def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
     run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
     epochs, batch_size = settings["epochs"], settings["batch_size"]
     steps_per_epoch = settings["steps"] // epochs
-    progress = Progress(folder, steps_per_epoch, batch_size * settings["sequence_length"])
+    progress = experiment.Progress(
+        folder, steps_per_epoch, batch_size * settings["sequence_length"]
+    )
     done = len(progress.history)
     if done == epochs:
         return run | {"history": progress.history}
@@ -320,7 +250,7 @@ def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     model = build_model(len(rows.vocabulary), settings)
-    schedule = WarmupLinearDecay(rate, settings["warmup"], settings["steps"])
+    schedule = experiment.WarmupLinearDecay(rate, settings["warmup"], settings["steps"])
     model.compile(
         optimizer=OPTIMIZERS[optimizer](schedule),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -342,28 +272,8 @@ def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
         shuffle=False,  # The batches are shuffled already.
         verbose=verbose,
     )
-    progress.state_path(epochs).unlink()
+    progress.history.finish()
     return run | {"history": progress.history}
-
-
-def train_all(plan, rows, settings, output, noisy, verbose):
-    """The runs of `plan`, a list of (optimizer, rate, seed); finished ones are not run again.
-
-    The run `noisy` has its gradient noise measured; `None` for no run.
-    """
-    runs = []
-    for number, spec in enumerate(plan, 1):
-        optimizer, rate, seed = spec
-        print(f"[{number}/{len(plan)}] {optimizer}, learning rate {rate:.3g}, seed {seed}")
-        folder = run_folder(output, *spec)
-        runs.append(train(*spec, rows, settings, folder, spec == noisy, verbose))
-        print(f"        validation loss {comparison.final(runs[-1])['val_loss']:.4f}", flush=True)
-    return runs
-
-
-def run_folder(output, optimizer, rate, seed):
-    """Where a run keeps its state."""
-    return output / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
 
 
 # --- The command -----------------------------------------------------------------------------
@@ -375,9 +285,7 @@ def parse_arguments(arguments=None):
     add = parser.add_argument
     add("--text", nargs="+", metavar="FILE", help="plain or .gz, globs; default: docstrings")
     add("--validation-text", nargs="+", metavar="FILE", help="default: a part of --text")
-    add("--optimizers", type=_names, default=["acclip", "adam", "sgd"], help=", ".join(OPTIMIZERS))
-    add("--rates", type=_rates, default={}, help="e.g. acclip=3e-3,adam=2e-3")
-    add("--tune", action="store_true", help=f"try {len(GRID)} rates for each, √2 apart")
+    experiment.add_arguments(parser, RATES, ["acclip", "adam", "sgd"], GRID)
     add(
         "--noise",
         action=argparse.BooleanOptionalAction,
@@ -394,26 +302,6 @@ def parse_arguments(arguments=None):
     if options.hidden % 64:
         parser.error(f"--hidden {options.hidden} must be a multiple of 64, the size of a head")
     return options
-
-
-def _names(text):
-    names = text.split(",")
-    unknown = [name for name in names if name not in OPTIMIZERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(OPTIMIZERS)}")
-    return list(dict.fromkeys(names))
-
-
-def _rates(text):
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    try:
-        rates = {name: float(rate) for name, _, rate in pairs}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: want NAME=RATE,…") from None
-    _names(",".join(rates))
-    if not all(0 < rate < float("inf") for rate in rates.values()):
-        raise argparse.ArgumentTypeError(f"{text!r}: a rate must be above 0")
-    return rates
 
 
 def load_rows(options):
@@ -438,19 +326,7 @@ def load_rows(options):
 
 def plan_runs(options):
     """The runs asked for, as (optimizer, rate, seed)."""
-    return [
-        (name, rate, seed)
-        for name in options.optimizers
-        for rate in rates_to_try((RATES | options.rates)[name], options.tune)
-        for seed in range(options.seeds)
-    ]
-
-
-def rates_to_try(rate, tune):
-    """`rate` alone, or the grid around it, rounded to two digits."""
-    if not tune:
-        return [rate]
-    return [rate if factor == 1 else float(f"{rate * factor:.2g}") for factor in GRID]
+    return experiment.plan(options, RATES, GRID)
 
 
 def noisy_run(options):
@@ -461,7 +337,7 @@ def noisy_run(options):
 
 def report_noise(spec, options):
     """Draws the noise along the run `spec`; prints and returns what it suggests."""
-    paths = sorted((run_folder(options.output, *spec) / "noise").glob("*.npz"))
+    paths = sorted((experiment.folder(options.output, *spec) / "noise").glob("*.npz"))
     if not paths:
         print("\nNo gradient noise: the run was finished before it was to be measured")
         return None
@@ -478,16 +354,8 @@ def report_noise(spec, options):
 def report(runs, options, settings):
     """Prints and saves what came out."""
     results = {"settings": settings, "versions": {n: version(n) for n in ("keras", "tensorflow")}}
-    if options.tune:
-        print(f"\nAll rates tried:\n{comparison.table(runs)}")
-        results["tuning"] = comparison.summary(runs)
-        best = comparison.best_rates(runs)
-        for name in comparison.at_the_edge(runs, best):
-            print(f"{name}: the best rate is the grid's last; --rates moves its middle")
-        runs = [run for run in runs if run["learning_rate"] == best[run["optimizer"]]]
-    differences = comparison.paired_difference(runs, "adam")
-    print(f"\n{comparison.table(runs)}\n\n{comparison.sentences(differences)}")
-    results |= {"summary": comparison.summary(runs), "differences": differences, "runs": runs}
+    runs, found = experiment.report(runs, options.tune)
+    results |= found
     title = f"{options.layers}-layer BERT, {options.steps} steps, {options.seeds} seeds"
     if options.noise:
         results["noise"] = report_noise(noisy_run(options), options)
@@ -513,8 +381,16 @@ def main(arguments=None):
     print(f"{rows.name}: {len(rows.train)} rows to train on, {len(rows.validation)} held out")
     verbose = 1 if sys.stdout.isatty() else 2
     try:
-        runs = train_all(
-            plan_runs(options), rows, settings, options.output, noisy_run(options), verbose
+        runs = experiment.train_all(
+            plan_runs(options),
+            lambda *spec: train(
+                *spec,
+                rows,
+                settings,
+                experiment.folder(options.output, *spec),
+                spec == noisy_run(options),
+                verbose,
+            ),
         )
     except KeyboardInterrupt:
         print(f"\nStopped. The same command goes on from here ({options.output}).")

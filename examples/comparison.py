@@ -1,7 +1,8 @@
 """Training runs compared: mean and spread over seeds, paired differences, the loss figure.
 
 A run is a dict: `optimizer`, `learning_rate`, `seed` and `history`, a list with one dict an epoch
-of `step`, `loss`, `val_loss`, `val_accuracy`, `tokens_per_second` and `seconds`.
+of `step`, `loss`, `val_loss`, `seconds` and whatever else a table's columns name, such as
+`val_accuracy` and `tokens_per_second`.
 """
 
 import math
@@ -13,7 +14,8 @@ from scipy import stats
 
 from keras_acclip.noise import plots
 
-_COLUMNS = {
+# Heading of a table's column: the name in a run's history and the digits that it is shown with.
+COLUMNS = {
     "train loss": ("loss", 3),
     "validation loss": ("val_loss", 3),
     "accuracy": ("val_accuracy", 4),
@@ -32,25 +34,30 @@ def grouped(runs):
 
 
 def final(run):
-    """What a run ended with: the last epoch's losses and speed, and the whole run's seconds."""
+    """What a run ended with: the last epoch's losses, the usual speed, the whole run's seconds."""
     history = run["history"]
+    speeds = [name for name in history[-1] if name.endswith("_per_second")]
     return {
         **history[-1],
-        "tokens_per_second": float(np.median([row["tokens_per_second"] for row in history])),
+        **{name: float(np.median([row[name] for row in history])) for name in speeds},
         "seconds": sum(row["seconds"] for row in history),
     }
 
 
-def summary(runs):
+def summary(runs, columns=COLUMNS):
     """One dict for each optimizer and learning rate: mean and standard deviation over its seeds.
 
     The standard deviation is that of a sample (n − 1), NaN for a single seed.
+
+    Args:
+        runs: Runs of several optimizers and learning rates.
+        columns: What to sum up, as `COLUMNS`, the default.
     """
     rows = []
     for (optimizer, rate), group in grouped(runs).items():
         ends = [final(run) for run in group]
         row = {"optimizer": optimizer, "learning_rate": rate, "seeds": len(group)}
-        for name, _ in _COLUMNS.values():
+        for name, _ in columns.values():
             values = [end[name] for end in ends]
             known = len(values) > 1 and np.isfinite(values).all()
             spread = float(np.std(values, ddof=1)) if known else math.nan
@@ -65,8 +72,11 @@ def best_rates(runs):
     A rate with a loss that is not finite counts as infinitely bad.
     """
     rates = {}
-    for optimizer, rows in groupby(summary(runs), key=lambda row: row["optimizer"]):
-        losses = {row["learning_rate"]: row["val_loss"]["mean"] for row in rows}
+    for optimizer, groups in groupby(grouped(runs).items(), key=lambda group: group[0][0]):
+        losses = {
+            rate: float(np.mean([final(run)["val_loss"] for run in group]))
+            for (_, rate), group in groups
+        }
         rates[optimizer] = min(losses, key=lambda r: _or_infinite(losses[r]))
     return rates
 
@@ -81,13 +91,14 @@ def at_the_edge(runs, best):
     return edges
 
 
-def paired_difference(runs, baseline, confidence=0.95):
+def paired_difference(runs, baseline, confidence=0.95, measure="val_loss"):
     """Each run's final validation loss less that of `baseline`'s run with the same seed.
 
     Args:
         runs: Runs of several optimizers over the same seeds, one learning rate each.
         baseline: The optimizer to compare with.
         confidence: Of the interval.
+        measure: What to compare instead of the validation loss: a name in the runs' history.
 
     Returns:
         List of dicts: `optimizer`, `differences` by seed, their `mean`, and `low` and `high`, the
@@ -95,7 +106,7 @@ def paired_difference(runs, baseline, confidence=0.95):
     """
     losses = {}
     for run in runs:
-        losses.setdefault(run["optimizer"], {})[run["seed"]] = final(run)["val_loss"]
+        losses.setdefault(run["optimizer"], {})[run["seed"]] = final(run)[measure]
     reference = losses.pop(baseline, {})
     rows = []
     for optimizer, by_seed in losses.items():
@@ -135,12 +146,12 @@ def _or_infinite(loss):
 # --- To read ---------------------------------------------------------------------------------
 
 
-def table(runs):
+def table(runs, columns=COLUMNS):
     """The summary as a Markdown table: mean ± standard deviation over seeds."""
-    rows = [["optimizer", "learning rate", "seeds", *_COLUMNS]]
-    for row in summary(runs):
+    rows = [["optimizer", "learning rate", "seeds", *columns]]
+    for row in summary(runs, columns):
         cells = [row["optimizer"], f"{row['learning_rate']:.3g}", str(row["seeds"])]
-        cells += [_mean_and_spread(row[name], digits) for name, digits in _COLUMNS.values()]
+        cells += [_mean_and_spread(row[name], digits) for name, digits in columns.values()]
         rows.append(cells)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
@@ -150,8 +161,8 @@ def table(runs):
     )
 
 
-def sentences(differences):
-    """The paired differences in words, one line each."""
+def sentences(differences, measure="validation loss"):
+    """The paired differences of `measure` in words, one line each."""
     lines = []
     for row in differences:
         values = ", ".join(f"{value:+.3f}" for value in row["differences"])
@@ -160,7 +171,7 @@ def sentences(differences):
         else:
             interval = f"{row['confidence']:.0%} interval {row['low']:+.3f} to {row['high']:+.3f}"
         lines.append(
-            f"{row['optimizer']} − {row['baseline']}, validation loss, same seeds: "
+            f"{row['optimizer']} − {row['baseline']}, {measure}, same seeds: "
             f"{row['mean']:+.3f} ({interval}; by seed {values})"
         )
     return "\n".join(lines)
@@ -171,38 +182,56 @@ def _mean_and_spread(value, digits):
     return mean if math.isnan(value["sd"]) else f"{mean} ± {value['sd']:,.{digits}f}"
 
 
-def plot_losses(runs, path, title):
+def plot_losses(runs, path, title, label="masked-LM cross-entropy (nats a token)"):
     """Saves train and validation curves, one line for each optimizer: mean and range over seeds.
 
     Args:
         runs: Runs, one learning rate for each optimizer.
         path: Where to save the figure (PNG or SVG).
         title: Its title.
+        label: What the losses are, with their unit.
+    """
+    curves = {"loss": ("Training", label), "val_loss": ("Validation", "")}
+    plot_curves(runs, path, title, curves, sharey=True)
+
+
+def plot_curves(runs, path, title, curves, sharey=False, scale="linear"):
+    """Saves a panel for each measure, one line for each optimizer: mean and range over seeds.
+
+    Args:
+        runs: Runs, one learning rate for each optimizer.
+        path: Where to save the figure (PNG or SVG).
+        title: Its title.
+        curves: Dict from a name in the runs' history to its panel's title and y label.
+        sharey: Whether the panels share their y axis; it then reaches as high as the last panel's
+            curves, as training starts far above what is worth a look.
+        scale: The y axes' scale.
     """
     with plots.style():
-        figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
-        for marker, group in zip(cycle(_MARKERS), grouped(runs).values(), strict=False):
-            for panel, name in zip(panels, ("loss", "val_loss"), strict=True):
-                _draw_losses(panel, group, name, marker)
-        for panel, name in zip(panels, ("Training", "Validation"), strict=True):
-            panel.set(title=name, xlabel="step")
+        count = len(curves)
+        figure, panels = plt.subplots(
+            1, count, figsize=(5 * count, 4.2), sharey=sharey, layout="constrained"
+        )
+        for panel, (name, (heading, label)) in zip(panels, curves.items(), strict=True):
+            for marker, group in zip(cycle(_MARKERS), grouped(runs).values(), strict=False):
+                _draw_curve(panel, group, name, marker)
+            panel.set(title=heading, xlabel="step", ylabel=label, yscale=scale)
             panel.legend(title="optimizer, rate: at the end")
-        panels[0].set_ylabel("masked-LM cross-entropy (nats a token)")
-        # Training starts far above what is worth a look.
-        validation = [row["val_loss"] for run in runs for row in run["history"]]
-        highest = max(filter(math.isfinite, validation), default=None)
-        panels[0].set_ylim(top=highest and 1.02 * highest)
+        if sharey:
+            values = [row[name] for run in runs for row in run["history"]]
+            highest = max(filter(math.isfinite, values), default=None)
+            panels[0].set_ylim(top=highest and 1.02 * highest)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         plots.save(figure, path)
     plt.close(figure)
 
 
-def _draw_losses(axes, group, name, marker):
-    """Mean and range over seeds of the loss `name` of one optimizer's runs."""
+def _draw_curve(axes, group, name, marker):
+    """Mean and range over seeds of the measure `name` of one optimizer's runs."""
     steps = [row["step"] for row in group[0]["history"]]
-    losses = np.array([[row[name] for row in run["history"]] for run in group])
-    label = f"{group[0]['optimizer']}, {group[0]['learning_rate']:.3g}: {losses[:, -1].mean():.3f}"
-    (line,) = axes.plot(steps, losses.mean(0), label=label, marker=marker, markersize=4.5)
+    values = np.array([[row[name] for row in run["history"]] for run in group])
+    label = f"{group[0]['optimizer']}, {group[0]['learning_rate']:.3g}: {values[:, -1].mean():#.4g}"
+    (line,) = axes.plot(steps, values.mean(0), label=label, marker=marker, markersize=4.5)
     axes.fill_between(
-        steps, losses.min(0), losses.max(0), color=line.get_color(), alpha=0.15, linewidth=0
+        steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, linewidth=0
     )

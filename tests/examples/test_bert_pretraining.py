@@ -1,6 +1,7 @@
 import json
 
 import bert_pretraining as job
+import experiment
 import keras
 import numpy as np
 import pytest
@@ -77,20 +78,6 @@ def test_validation_batches_are_always_the_same():
         np.testing.assert_array_equal(a["token_ids"], b["token_ids"])
 
 
-# --- Schedule ---
-
-
-@pytest.mark.parametrize(("warmup", "steps"), [(5, 20), (1, 4), (19, 20)])
-def test_rate_rises_to_its_peak_and_falls_to_zero(warmup, steps):
-    schedule = job.WarmupLinearDecay(0.5, warmup, steps)
-    rates = [float(schedule(step)) for step in range(steps + 1)]
-    corners = np.interp(range(1, steps + 2), [0, warmup, steps + 1], [0, 0.5, 0])
-    np.testing.assert_allclose(rates, corners, atol=1e-7)
-    assert min(rates[:-1]) > 0
-    copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
-    assert float(copy(3)) == rates[3]
-
-
 # --- The command ---
 
 
@@ -140,14 +127,14 @@ def test_interrupted_run_ends_as_the_unbroken_one(command, tmp_path, monkeypatch
     arguments = ("--optimizers", "acclip", "--seeds", "1")
     assert command(tmp_path / "unbroken", *arguments, "--no-noise") == 0
 
-    save, deaths = job.write_json, iter([1])
+    save, deaths = experiment.write_json, iter([1])
 
     def die_before_the_second_epoch_is_noted(path, value):
         if path.name == "history.json" and len(value) == 2 and next(deaths, None):
             raise KeyboardInterrupt
         save(path, value)
 
-    monkeypatch.setattr(job, "write_json", die_before_the_second_epoch_is_noted)
+    monkeypatch.setattr(experiment, "write_json", die_before_the_second_epoch_is_noted)
     assert command(tmp_path / "broken", *arguments) == 130
     assert "goes on from here" in capsys.readouterr().out
     assert command(tmp_path / "broken", *arguments) == 0

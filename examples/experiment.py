@@ -1,0 +1,218 @@
+"""The runs of a comparison: which ones to make, how each goes on, and what they come to.
+
+A script says how it trains one run; the optimizers, rates and seeds to train with, the grid that
+`--tune` tries, the state on the disk and the report are the same for all.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import comparison
+import keras
+from script import write_json
+
+# --- Which runs ------------------------------------------------------------------------------
+
+
+def add_arguments(parser, rates, default, grid):
+    """Adds `--optimizers`, `--rates` and `--tune` to a script's command line.
+
+    Args:
+        parser: `script.parser`'s.
+        rates: Dict from each optimizer's name to its learning rate.
+        default: Names of the optimizers to compare where none are given.
+        grid: The factors that `--tune` multiplies a rate with.
+    """
+
+    def names(text):
+        found = text.split(",")
+        unknown = [name for name in found if name not in rates]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(rates)}")
+        return list(dict.fromkeys(found))
+
+    def given_rates(text):
+        pairs = [pair.partition("=") for pair in text.split(",")]
+        try:
+            found = {name: float(rate) for name, _, rate in pairs}
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: want NAME=RATE,…") from None
+        names(",".join(found))
+        if not all(0 < rate < float("inf") for rate in found.values()):
+            raise argparse.ArgumentTypeError(f"{text!r}: a rate must be above 0")
+        return found
+
+    add = parser.add_argument
+    add("--optimizers", type=names, default=default, help=", ".join(rates))
+    add("--rates", type=given_rates, default={}, help="e.g. acclip=3e-3,adam=2e-3")
+    apart = grid[1] / grid[0]
+    help = f"try {len(grid)} rates for each, {apart:.3g} times apart"
+    add("--tune", action="store_true", help=help)
+
+
+def plan(options, rates, grid):
+    """The runs that the command line asks for, as (optimizer, rate, seed).
+
+    Args:
+        options: The parsed command line, of which `optimizers`, `rates`, `tune` and `seeds` count.
+        rates: Dict from each optimizer's name to its learning rate.
+        grid: The factors that `--tune` multiplies a rate with; a tuned rate has two digits.
+    """
+    middle = rates | options.rates
+    factors = grid if options.tune else (1,)
+    return [
+        (name, middle[name] if factor == 1 else float(f"{middle[name] * factor:.2g}"), seed)
+        for name in options.optimizers
+        for factor in factors
+        for seed in range(options.seeds)
+    ]
+
+
+def folder(output, optimizer, rate, seed):
+    """Where a run keeps its state."""
+    return Path(output) / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
+
+
+def train_all(plan, train):
+    """The runs of `plan`, each what `train(optimizer, rate, seed)` returns."""
+    runs = []
+    for number, (optimizer, rate, seed) in enumerate(plan, 1):
+        print(f"[{number}/{len(plan)}] {optimizer}, learning rate {rate:.3g}, seed {seed}")
+        runs.append(train(optimizer, rate, seed))
+        print(f"        validation loss {comparison.final(runs[-1])['val_loss']:.4f}", flush=True)
+    return runs
+
+
+# --- One run ---------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="keras_acclip_examples")
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """BERT's schedule: linearly up to `peak` in `warmup` steps, then linearly down to 0."""
+
+    def __init__(self, peak, warmup, steps):
+        self.peak, self.warmup, self.steps = peak, warmup, steps
+
+    def __call__(self, step):
+        """The learning rate of step number `step`, from 0."""
+        step = keras.ops.cast(step, "float32") + 1.0
+        up = step / max(self.warmup, 1)
+        down = (self.steps + 1 - step) / (self.steps + 1 - self.warmup)
+        return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
+
+    def get_config(self):
+        """The arguments, as Keras wants them."""
+        return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
+
+
+class History(list):
+    """A run's history, kept in a folder with the state after its last epoch, to go on from.
+
+    The state is written under the epoch's number before the history says that the epoch is done:
+    whenever the process dies, the two agree.
+
+    Args:
+        folder: The run's folder.
+        state: Name of the file of the state, with `{}` for the number of epochs.
+    """
+
+    def __init__(self, folder, state="epoch-{}.weights.h5"):
+        self.folder, self.state = Path(folder), state
+        path = self.folder / "history.json"
+        super().__init__(json.loads(path.read_text()) if path.exists() else ())
+
+    def state_path(self, epochs):
+        """The file of the state after so many epochs."""
+        return self.folder / self.state.format(epochs)
+
+    def add(self, row, save):
+        """Adds an epoch; `save(path)` writes the state after it."""
+        self.append(row)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save(self.state_path(len(self)))
+        write_json(self.folder / "history.json", list(self))
+        self.state_path(len(self) - 1).unlink(missing_ok=True)
+
+    def finish(self):
+        """Removes the state of a run that is done."""
+        self.state_path(len(self)).unlink(missing_ok=True)
+
+
+class Progress(keras.callbacks.Callback):
+    """Keeps a `History` of `fit` with the weights and the optimizer's slots after each epoch.
+
+    Args:
+        folder: The run's folder.
+        steps_per_epoch: Number of steps.
+        per_step: How many of `unit` a step takes.
+        unit: What the speed counts. Defaults to "tokens".
+    """
+
+    def __init__(self, folder, steps_per_epoch, per_step, unit="tokens"):
+        super().__init__()
+        self.history = History(folder)
+        self.steps_per_epoch, self.per_step, self.unit = steps_per_epoch, per_step, unit
+
+    def restore(self, model):
+        """Gives the model and its optimizer the state after the last epoch of the history."""
+        if self.history:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(self.history.state_path(len(self.history)))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self.started = time.perf_counter()
+
+    def on_test_begin(self, logs=None):
+        """Ends the training part of the epoch's time."""
+        self.trained = time.perf_counter()
+
+    def on_test_end(self, logs=None):
+        """Ends the epoch's time, before another callback takes some."""
+        self.ended = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes state and history."""
+        speed = self.steps_per_epoch * self.per_step / (self.trained - self.started)
+        row = (
+            {"step": (epoch + 1) * self.steps_per_epoch}
+            | {name: float(value) for name, value in logs.items()}
+            | {f"{self.unit}_per_second": speed, "seconds": self.ended - self.started}
+        )
+        self.history.add(row, lambda path: self.model.save_weights(path, overwrite=True))
+
+
+# --- What they come to -----------------------------------------------------------------------
+
+
+def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=None):
+    """Prints what the runs came to: all rates tried, the best rates' table, paired differences.
+
+    Args:
+        runs: Runs of several optimizers and seeds, of several rates each where `tune` is true.
+        tune: Whether to choose each optimizer's best rate first.
+        baseline: The optimizer that the others are compared with.
+        columns: The table's, as `comparison.COLUMNS`.
+        measures: Dict from a name in the runs' history to what to call it; of each the paired
+            differences are shown. Defaults to the validation loss.
+
+    Returns:
+        The runs at each optimizer's best rate, and what was printed as a dict.
+    """
+    results = {}
+    if tune:
+        print(f"\nAll rates tried:\n{comparison.table(runs, columns)}")
+        results["tuning"] = comparison.summary(runs, columns)
+        best = comparison.best_rates(runs)
+        for name in comparison.at_the_edge(runs, best):
+            print(f"{name}: the best rate is the grid's last; --rates moves its middle")
+        runs = [run for run in runs if run["learning_rate"] == best[run["optimizer"]]]
+    print(f"\n{comparison.table(runs, columns)}\n")
+    results |= {"summary": comparison.summary(runs, columns), "differences": []}
+    for measure, label in (measures or {"val_loss": "validation loss"}).items():
+        differences = comparison.paired_difference(runs, baseline, measure=measure)
+        print(comparison.sentences(differences, label))
+        results["differences"] += [{"measure": measure} | row for row in differences]
+    return runs, results | {"runs": runs}
