@@ -116,6 +116,8 @@ def test_files_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     packaged = configs.find("bert_tiny")
     assert configs.find("bert_tiny.yaml") == packaged
     assert "hidden_size: 128" in pathlib.Path(packaged).read_text()
+    (tmp_path / "bert_tiny").mkdir()  # Not a file: a model directory, say.
+    assert configs.find("bert_tiny") == packaged
     for path in ("bert_tiny.yaml", "data/bert_tiny.yaml"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text("{}")

@@ -163,7 +163,7 @@ def find(config_file):
         FileNotFoundError: If it is a bare name, and there is no such file anywhere.
     """
     path = pathlib.Path(config_file)
-    if path.exists() or len(path.parts) > 1 or "://" in str(config_file):
+    if path.is_file() or len(path.parts) > 1 or "://" in str(config_file):
         return str(config_file)
     packaged = _FOLDER / f"{config_file.removesuffix('.yaml')}.yaml"
     if packaged.exists():
