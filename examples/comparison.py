@@ -153,11 +153,16 @@ def table(runs, columns=COLUMNS):
         cells = [row["optimizer"], f"{row['learning_rate']:.3g}", str(row["seeds"])]
         cells += [_mean_and_spread(row[name], digits) for name, digits in columns.values()]
         rows.append(cells)
+    return markdown(rows)
+
+
+def markdown(rows):
+    """Rows of texts, the header first, as a Markdown table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
+    header, *body = rows
     return "\n".join(
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
+        for row in (header, ["-" * width for width in widths], *body)
     )
 
 

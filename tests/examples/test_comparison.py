@@ -89,6 +89,16 @@ def test_table_holds_each_optimizers_figures(runs, losses):
     assert f"{losses[1].mean():.3f} ± {losses[1].std(ddof=1):.3f}" in cells
 
 
+def test_markdown_aligns_the_columns():
+    rows = [["a", "long header"], ["longer cell", "b"]]
+    assert comparison.markdown(rows).splitlines() == [
+        "| a           | long header |",
+        "| ----------- | ----------- |",
+        "| longer cell | b           |",
+    ]
+    assert len(rows) == 2
+
+
 def test_plot_draws_a_line_for_each_optimizer(runs, tmp_path, monkeypatch):
     import matplotlib.figure
 
