@@ -44,8 +44,7 @@ from script import write_json
 from token_rows import token_rows
 
 import keras_acclip
-from keras_acclip import corpus, noise
-from keras_acclip.noise import plots
+from keras_acclip import corpus
 from keras_acclip.vocabulary import SPECIAL_TOKENS
 
 MASK_RATE = 0.15  # Of a row's tokens; the rates of BERT (Devlin et al., 2019).
@@ -199,20 +198,11 @@ def build_model(vocabulary_size, settings):
     return keras_hub.models.BertMaskedLM(backbone)
 
 
-class StagedNoise(noise.GradientNoise):
-    """Measures the gradient noise after every other epoch, wherever a run was taken up again."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Measures after the second epoch, the fourth and so on."""
-        if epoch % 2:
-            super().on_epoch_end(epoch, logs)
-
-
 def gradient_noise(rows, settings, folder, at_start, verbose):
     """The callback that measures the gradient noise, always on the same batches."""
     count = settings["noise_batches"]
     data = (rows.train, len(rows.vocabulary), settings["batch_size"])
-    return StagedNoise(
+    return experiment.StagedNoise(
         training_batches(*data, NOISE_SEED, 0, count),
         num_batches=count,
         at_start=at_start,
@@ -337,18 +327,13 @@ def noisy_run(options):
 
 def report_noise(spec, options):
     """Draws the noise along the run `spec`; prints and returns what it suggests."""
-    paths = sorted((experiment.folder(options.output, *spec) / "noise").glob("*.npz"))
-    if not paths:
-        print("\nNo gradient noise: the run was finished before it was to be measured")
-        return None
-    samples = [noise.NoiseSample.load(path) for path in paths]
-    title = f"Gradient noise, {spec[0]}, batches of {options.batch_size}"
-    figure = plots.evolution(samples, [f"step {sample.step:,}" for sample in samples], title)
-    plots.save(figure, options.output / "noise.png")
-    advice = samples[-1].advice(steps=options.steps).text
-    print(f"\nGradient noise at step {samples[-1].step:,}:\n{advice}")
-    verdicts = {sample.step: sample.classify().label for sample in samples}
-    return {"run": spec, "advice": advice, "verdicts": verdicts}
+    found = experiment.report_noise(
+        experiment.folder(options.output, *spec),
+        options.output / "noise.png",
+        f"Gradient noise, {spec[0]}, batches of {options.batch_size}",
+        options.steps,
+    )
+    return found and {"run": spec} | found
 
 
 def report(runs, options, settings):

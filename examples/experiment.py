@@ -13,6 +13,9 @@ import comparison
 import keras
 from script import write_json
 
+from keras_acclip import noise
+from keras_acclip.noise import plots
+
 # --- Which runs ------------------------------------------------------------------------------
 
 
@@ -184,6 +187,15 @@ class Progress(keras.callbacks.Callback):
         self.history.add(row, lambda path: self.model.save_weights(path, overwrite=True))
 
 
+class StagedNoise(noise.GradientNoise):
+    """Measures the gradient noise after every other epoch, wherever a run was taken up again."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measures after the second epoch, the fourth and so on."""
+        if epoch % 2:
+            super().on_epoch_end(epoch, logs)
+
+
 # --- What they come to -----------------------------------------------------------------------
 
 
@@ -216,3 +228,28 @@ def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=Non
         print(comparison.sentences(differences, label))
         results["differences"] += [{"measure": measure} | row for row in differences]
     return runs, results | {"runs": runs}
+
+
+def report_noise(folder, path, title, steps):
+    """Draws the noise that `StagedNoise` measured along a run; prints what it suggests.
+
+    Args:
+        folder: The run's folder, with the samples in the folder `noise`.
+        path: Where to save the figure.
+        title: Its title.
+        steps: Steps of the training that the advice is for.
+
+    Returns:
+        Dict of the advice and each step's verdict, or `None` if there are no samples.
+    """
+    paths = sorted((folder / "noise").glob("*.npz"))
+    if not paths:
+        print("\nNo gradient noise: the run was finished before it was to be measured")
+        return None
+    samples = [noise.NoiseSample.load(path) for path in paths]
+    figure = plots.evolution(samples, [f"step {sample.step:,}" for sample in samples], title)
+    plots.save(figure, path)
+    advice = samples[-1].advice(steps=steps).text
+    print(f"\nGradient noise at step {samples[-1].step:,}:\n{advice}")
+    verdicts = {sample.step: sample.classify().label for sample in samples}
+    return {"advice": advice, "verdicts": verdicts}

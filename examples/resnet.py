@@ -1,0 +1,206 @@
+"""Trains a ResNet on images with SGD, Adam and ACClip and compares them: the paper's Figure 1 (a).
+
+    python examples/resnet.py
+    python examples/resnet.py --tune
+
+The network.
+"""
+
+import sys
+
+import comparison
+import experiment
+import images
+import keras
+import script
+
+import keras_acclip
+
+SCALES = {
+    "small": {
+        "steps": 600,
+        "warmup": 60,
+        "epochs": 10,
+        "batch_size": 32,
+        "blocks": 1,
+        "width": 16,
+        "seeds": 5,
+        "noise_batches": 512,
+    },
+    "smoke": {
+        "steps": 20,
+        "warmup": 2,
+        "epochs": 2,
+        "batch_size": 16,
+        "blocks": 1,
+        "width": 4,
+        "seeds": 2,
+        "noise_batches": 100,
+    },
+    "paper": {
+        "steps": 450_000,
+        "warmup": 25_000,
+        "epochs": 90,
+        "batch_size": 256,
+        "blocks": 3,
+        "width": 16,
+        "seeds": 3,
+        "noise_batches": 512,
+    },
+}
+OPTIMIZERS = {
+    "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+    "adam": lambda rate: keras.optimizers.Adam(rate),
+    "acclip": lambda rate: keras_acclip.ACClip(rate),
+}
+RATES = {"sgd": 0.1, "adam": 1e-2, "acclip": 1e-2}
+GRID = (1 / 10, 1 / 10**0.5, 1, 10**0.5, 10)  # Times the rate above, for --tune.
+COLUMNS = {
+    "train loss": ("loss", 3),
+    "validation loss": ("val_loss", 3),
+    "validation accuracy": ("val_accuracy", 4),
+    "images/s": ("images_per_second", 0),
+    "seconds": ("seconds", 1),
+}
+NOISE_SEED = 2**30  # The noise is measured on batches in an order that no run trains in.
+MEASURES = {"val_loss": "validation loss", "val_accuracy": "validation accuracy"}
+
+
+def build_model(data, options):
+    """ResNet-50 at the paper's scale, the ResNet for small images otherwise."""
+    augmentation = images.photo_augmentation() if options.images or options.tfds else ()
+    if options.scale == "paper":
+        return images.resnet50(data.shape, data.classes, augmentation)
+    return images.small_resnet(
+        data.shape, data.classes, options.blocks, options.width, augmentation
+    )
+
+
+def train(optimizer, rate, seed, data, options, verbose):
+    """One run, from its start or from the last epoch that it finished.
+
+    Args:
+        optimizer: A name in `OPTIMIZERS`.
+        rate: The schedule's peak.
+        seed: Of the initial weights and the order of the images.
+        data: The `images.Images`.
+        options: The command line's.
+        verbose: As in `model.fit`.
+
+    Returns:
+        The run, as `comparison` takes it.
+    """
+    folder = experiment.folder(options.output, optimizer, rate, seed)
+    per_epoch = options.steps // options.epochs
+    progress = experiment.Progress(folder, per_epoch, options.batch_size, "images")
+    run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
+    run["history"] = progress.history
+    done = len(progress.history)
+    if done == options.epochs:
+        return run
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = build_model(data, options)
+    schedule = experiment.WarmupLinearDecay(rate, options.warmup, options.steps)
+    model.compile(
+        optimizer=OPTIMIZERS[optimizer](schedule),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    progress.restore(model)
+    callbacks = [progress]
+    if (optimizer, rate, seed) == measured_run(options):
+        count = options.noise_batches
+        noise = experiment.StagedNoise(
+            images.training_batches(data, options.batch_size, NOISE_SEED, 0, count),
+            num_batches=count,
+            at_start=done == 0,
+            save_dir=folder / "noise",
+            verbose=verbose,
+        )
+        callbacks.insert(0, noise)
+    batches = images.training_batches(
+        data, options.batch_size, seed, done * per_epoch, options.steps
+    )
+    model.fit(
+        batches,
+        validation_data=images.validation_batches(data, options.batch_size),
+        initial_epoch=done,
+        epochs=options.epochs,
+        steps_per_epoch=per_epoch,
+        callbacks=callbacks,
+        shuffle=False,  # The batches are shuffled already.
+        verbose=verbose,
+    )
+    progress.history.finish()
+    return run
+
+
+# --- The command -----------------------------------------------------------------------------
+
+
+def parse_arguments(arguments=None):
+    """The command line, checked."""
+    parser = script.parser(__doc__, SCALES, "out/resnet")
+    images.add_options(parser)
+    experiment.add_arguments(parser, RATES, list(RATES), GRID)
+    options = script.parse(parser, SCALES, arguments)
+    if options.steps % options.epochs:
+        parser.error(f"--steps {options.steps} must be a multiple of --epochs {options.epochs}")
+    if options.warmup >= options.steps:
+        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
+    return options
+
+
+def measured_run(options):
+    """The run whose gradient noise is measured: the first optimizer's, untuned, seed 0."""
+    name = options.optimizers[0]
+    return name, (RATES | options.rates)[name], 0
+
+
+def report(runs, data, options, parts):
+    """Prints and saves what came out."""
+    runs, results = experiment.report(runs, options.tune, columns=COLUMNS, measures=MEASURES)
+    spec = measured_run(options)
+    title = f"Gradient noise, ResNet, {spec[0]}, batches of {options.batch_size}"
+    folder = experiment.folder(options.output, *spec)
+    path = options.output / "noise.png"
+    results["noise"] = experiment.report_noise(folder, path, title, options.steps)
+    curves = {
+        "loss": ("Training", "cross-entropy (nats)"),
+        "val_loss": ("Validation", "cross-entropy (nats)"),
+        "val_accuracy": ("Validation", "accuracy"),
+    }
+    title = f"ResNet, {data.name}, {options.steps:,} steps, {options.seeds} seeds"
+    comparison.plot_curves(runs, options.output / "curves.png", title, curves)
+    parts.finish(results, ("keras", "tensorflow", "scikit-learn"))
+    print(f"\nWritten under {options.output}: results.json, curves.png, noise.png")
+
+
+def main(arguments=None):
+    """Reads the command line, trains what it asks for and reports. Returns the exit status."""
+    options = parse_arguments(arguments)
+    settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
+    try:
+        data = images.load(options)
+        parts = script.Parts(options.output, settings | {"images": data.name})
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(data.name)
+    verbose = 1 if sys.stdout.isatty() else 2
+    try:
+        runs = experiment.train_all(
+            experiment.plan(options, RATES, GRID),
+            lambda *spec: train(*spec, data, options, verbose),
+        )
+    except KeyboardInterrupt:
+        print(f"\nStopped. The same command goes on from here ({options.output}).")
+        return 130
+    report(runs, data, options, parts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
