@@ -9,8 +9,10 @@ import keras
 import tensorflow as tf
 
 OBSTACLE = None
-NORM_SLICES = 16
 """Why this backend can't compile a step by itself, in words: it can."""
+
+NORM_SLICES = 16
+"""The slices of `rules.global_norm`."""
 
 _XLA_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 

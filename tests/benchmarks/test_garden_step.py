@@ -1,0 +1,33 @@
+import importlib.util
+import math
+
+import pytest
+
+from benchmarks import garden_step
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("official") is None, reason="needs the Model Garden"
+)
+
+
+def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
+    line = ["--models", "bert_tiny=3", "--optimizers", "acclip", "adamw", "--batch-size", "2"]
+    figures = garden_step.main([*line, "--output", str(tmp_path / "figures.json")])
+    out = capfd.readouterr().out
+    for name, measured in figures["bert_tiny"].items():
+        assert len(measured["seconds"]) == 3
+        assert measured["first"] > max(measured["seconds"])  # It traces.
+        # 2 layers of width 128 over 30,522 word pieces, with both heads.
+        assert measured["parameters"] == pytest.approx(4.4e6, rel=0.03)
+        # Parameters, gradients and two slots at least.
+        assert measured["peak"] - measured["before"] > 4 * 4 * measured["parameters"]
+        assert f"bert_tiny       {name}" in out
+    assert all(math.isfinite(s) for m in figures["bert_tiny"].values() for s in m["seconds"])
+    assert (tmp_path / "figures.json").exists()
+
+
+@pytest.mark.parametrize("models", ["bert_tiny", "bert_tiny=0", "bert_tiny=a"])
+def test_a_model_without_steps_is_an_error(models, capsys):
+    with pytest.raises(SystemExit):
+        garden_step.main(["--models", models])
+    assert "want MODEL=STEPS" in capsys.readouterr().err
