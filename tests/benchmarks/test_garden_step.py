@@ -10,6 +10,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def test_a_row_has_the_ratio_to_the_baseline_and_the_memory_in_parameters():
+    ours = {"parameters": 10**8, "first": 9.0, "seconds": [1.0, 3.0, 2.0]}
+    theirs = ours | {"seconds": [4.0, 4.0, 5.0]}
+    row = garden_step.row("m", "acclip", ours | {"before": 10**9, "peak": 3 * 10**9}, theirs)
+    assert row.split()[:6] == ["m", "acclip", "100.0", "2.00", "(1.00", "to"]
+    assert row.split()[6:] == ["3.00)", "0.50", "9.0", "3.00", "5.0"]
+
+
+@pytest.mark.slow
 def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
     line = ["--models", "bert_tiny=3", "--optimizers", "acclip", "adamw", "--batch-size", "2"]
     figures = garden_step.main([*line, "--output", str(tmp_path / "figures.json")])
