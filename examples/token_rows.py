@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_acclip.atomic import write_atomically
-from keras_acclip.corpus import cache_key, versions
+from keras_acclip.corpus import TextError, cache_key, embedded_corpus, text_files, versions
 from keras_acclip.vocabulary import learn_vocabulary
 
 
@@ -29,6 +29,42 @@ class TokenRows:
     vocabulary: list[str]
     name: str
     fingerprint: str
+
+
+def add_options(parser):
+    """Adds the options that `load` reads, but for the sizes, to a command line of `script`."""
+    add = parser.add_argument
+    add("--text", nargs="+", metavar="FILE", help="plain or .gz, globs; default: docstrings")
+    add("--validation-text", nargs="+", metavar="FILE", help="default: a part of --text")
+
+
+def load(options):
+    """The text that the command line asks for as token rows, checked to be long enough.
+
+    Args:
+        options: Of a command line with `add_options`, `--cache`, `--vocabulary-size`,
+            `--sequence-length` and `--batch-size`.
+
+    Returns:
+        A `TokenRows`.
+
+    Raises:
+        TextError: If a file can't be used; the message names it.
+    """
+    if options.validation_text and not options.text:
+        raise TextError("--validation-text needs --text")
+    if options.text:
+        text = text_files(options.text, options.validation_text or ())
+    else:
+        text = embedded_corpus(options.cache)
+    rows = token_rows(text, options.vocabulary_size, options.sequence_length, options.cache)
+    for part, array in (("training", rows.train), ("held-out", rows.validation)):
+        if len(array) < options.batch_size:
+            raise TextError(
+                f"{rows.name}: too short: the {part} text makes {len(array)} rows of "
+                f"{options.sequence_length} tokens; one batch takes {options.batch_size}"
+            )
+    return rows
 
 
 def token_rows(corpus, vocabulary_size, sequence_length, cache_dir):

@@ -321,6 +321,40 @@ def grid(samples, labels, title=None):
     return figure
 
 
+def side_by_side(samples, labels, title=None):
+    """Draws a row for each sample: histogram with references, variance against size, tail.
+
+    Args:
+        samples: Samples, each as in `histogram`, from top to bottom.
+        labels: What to call each, such as `"BERT, text"`; its verdict is put behind it.
+        title: A title above all. Defaults to none.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: As `histogram`; if there are no samples, or not as many labels.
+
+    Example:
+        >>> figure = plots.side_by_side([resnet, bert], ["ResNet, images", "BERT, text"])
+
+    References:
+        Zhang et al. (2020), Figure 1 (b) to (d) above (f) to (h).
+    """
+    judged = _several(samples, labels)
+    with style():
+        figure = _figure(16, 0.4 + 4.3 * len(judged))
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
+        rows = np.atleast_1d(figure.subfigures(len(judged), 1))
+        for row, label, (norms, verdict) in zip(rows, labels, judged, strict=True):
+            row.suptitle(_title(label, verdict), x=0.01, ha="left", fontweight="bold")
+            draws = (_draw_histogram, _draw_variance_growth, _draw_tail)
+            for draw, axes in zip(draws, row.subplots(1, 3), strict=True):
+                draw(axes, norms)
+    return figure
+
+
 def save(figure, path):
     """Writes a figure to a PNG or SVG file.
 

@@ -24,6 +24,7 @@ SINGLE = {
 ALL = SINGLE | {
     "evolution": lambda sample, title=None: plots.evolution([sample, sample], ["a", "b"], title),
     "grid": lambda sample, title=None: plots.grid([sample] * 2, ["a", "b"], title),
+    "side_by_side": lambda sample, title=None: plots.side_by_side([sample] * 2, "ab", title),
 }
 
 
