@@ -84,32 +84,35 @@ def free_ports(count):
     return ports
 
 
-def run_workers(folder):
-    """Trains with every optimizer on two processes; returns the weights that each ends with."""
+def run_processes(module, arguments):
+    """Runs a module as each of two workers, with `arguments(index)` on its command line."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     workers = []
     for index in range(2):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
         environment = os.environ | {"TF_CONFIG": config, "KERAS_BACKEND": "tensorflow"}
-        command = [sys.executable, "-m", "tests.worker", str(folder / str(index))]
-        root = Path(__file__).parents[1]
         workers.append(
             subprocess.Popen(
-                command,
+                [sys.executable, "-m", module, *arguments(index)],
                 env=environment,
-                cwd=root,
+                cwd=Path(__file__).parents[1],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
         )
     try:
-        outputs = [worker.communicate(timeout=240)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=400)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
     for worker, output in zip(workers, outputs, strict=True):
         assert worker.returncode == 0, output[-4000:]
+
+
+def run_workers(folder):
+    """Trains with every optimizer on two processes; returns the weights that each ends with."""
+    run_processes("tests.worker", lambda index: [str(folder / str(index))])
     return [
         {name: list(np.load(folder / f"{i}-{name}.npz").values()) for name in MAKERS}
         for i in range(2)

@@ -9,7 +9,7 @@ import orbit
 import tensorflow as tf
 import tf_keras
 
-from keras_acclip import arguments, atomic
+from keras_acclip import arguments
 from keras_acclip.noise.batches import Batches, preserved_random_state
 from keras_acclip.noise.callback import NoiseCallback
 from keras_acclip.noise.losses import seeded_layers
@@ -74,7 +74,7 @@ class NoiseAction(NoiseCallback):
 
     def begin(self):
         """Looks where training starts or goes on, once the checkpoint is restored."""
-        self._last_step = int(self._step)
+        self._last_step = int(self._step.numpy())
         earlier = tf.io.gfile.glob(os.path.join(self.save_dir, "noise-*.npz"))
         samples = [NoiseSample.load(path) for path in sorted(earlier)]
         self.samples = [sample for sample in samples if sample.step <= self._last_step]
@@ -85,7 +85,7 @@ class NoiseAction(NoiseCallback):
         Args:
             output: What the training loop has given; not used.
         """
-        last, self._last_step = self._last_step, int(self._step)
+        last, self._last_step = self._last_step, int(self._step.numpy())
         if self._last_step // self.every > last // self.every:
             self._measure()
 
@@ -112,13 +112,16 @@ class MetricsAction:
         Args:
             output: A nested dict of scalars.
         """
-        try:
-            with open(self._path, encoding="utf-8") as file:
+        content = {}
+        if tf.io.gfile.exists(self._path):
+            with tf.io.gfile.GFile(self._path) as file:
                 content = json.load(file)
-        except FileNotFoundError:
-            content = {}
-        content[self._kind] = {"step": int(self._step)} | _floats(output)
-        atomic.write_atomically(self._path, json.dumps(content, indent=2).encode() + b"\n")
+        content[self._kind] = {"step": int(self._step.numpy())} | _floats(output)
+        # On a TPU the folder is in Google's cloud storage, which ordinary files cannot reach.
+        partial = f"{self._path}.partial"
+        with tf.io.gfile.GFile(partial, "w") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+        tf.io.gfile.rename(partial, self._path, overwrite=True)
 
 
 def _floats(output):

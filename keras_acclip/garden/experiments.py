@@ -70,7 +70,10 @@ class MaskedLMTask(masked_lm.MaskedLMTask):
         for head in config.cls_heads or []:
             if head.inner_dim is None:
                 head.inner_dim = config.encoder.get().hidden_size
-        return super().build_model(config)
+        model = super().build_model(config)
+        # Made in the first step instead, on a replica's thread, the heads would not heed the seed.
+        model(model.inputs)
+        return model
 
 
 def _experiment(name):

@@ -15,6 +15,7 @@ on several replicas, and where data are changed at random on the way, as in
 """
 
 import base64
+import contextlib
 import difflib
 import errno
 import functools
@@ -36,6 +37,7 @@ from official.core import base_trainer, task_factory, train_lib, train_utils
 from official.modeling import performance
 from official.nlp import continuous_finetune_lib
 from official.nlp import train as driver  # noqa: F401  (defines flags)
+from official.nlp.tasks.question_answering import QuestionAnsweringConfig
 
 from keras_acclip import arguments
 from keras_acclip.garden import actions, configs, experiments  # noqa: F401
@@ -62,7 +64,14 @@ class Trainer(base_trainer.Trainer):
 
     def __init__(self, config, task, *, seed=0, **kwargs):
         self._seed = seed
-        self._one_device = _is_one_device(tf.distribute.get_strategy())
+        strategy = tf.distribute.get_strategy()
+        self._one_device = _is_one_device(strategy)
+        self._compiles_on_cpu = (
+            config.runtime.enable_xla
+            and config.runtime.num_gpus == 0
+            and self._one_device
+            and not isinstance(strategy, tf.distribute.TPUStrategy)
+        )
         super().__init__(config, task, **kwargs)
         self._position = _InputPosition(config.task.train_data.as_dict())
         if self._one_device:
@@ -87,7 +96,7 @@ class Trainer(base_trainer.Trainer):
             num_steps: Number of steps, a scalar tensor.
         """
         if self._train_iter is None:
-            step = int(self.global_step)
+            step = int(self.global_step.numpy())
             if self._one_device:
                 self._train_iter = self._position.open(self._build_inputs, step)
             elif step:
@@ -101,13 +110,25 @@ class Trainer(base_trainer.Trainer):
         return self.task.build_inputs(data, input_context)
 
     def train_step(self, iterator):
-        """Runs one step.
+        """Runs one step: where `runtime.enable_xla` is set, as one XLA computation, on a CPU too.
 
         Args:
             iterator: Iterator over the training data.
         """
         self._seed_random_layers()
-        super().train_step(iterator)
+        if not self._compiles_on_cpu:
+            super().train_step(iterator)
+            return
+        task_train_step = tf.function(self.task.train_step, jit_compile=True)
+
+        def step(inputs):
+            logs = task_train_step(
+                inputs, model=self.model, optimizer=self.optimizer, metrics=self.train_metrics
+            )
+            self.train_loss.update_state(logs[self.task.loss])
+            self.global_step.assign_add(1)
+
+        self.strategy.run(step, args=(self.next_train_inputs(iterator),))
 
     @tf.autograph.experimental.do_not_convert
     def _seed_random_layers(self):
@@ -218,7 +239,17 @@ class _Runner(train_lib.OrbitExperimentRunner):
         self._noise = None
         self._noise_arguments = noise_interval, model_dir, noise_batches
         self._metrics_path = os.path.join(model_dir, "metrics.json")
-        super().__init__(model_dir=model_dir, **kwargs)
+        # Every worker saves, as variables may synchronize on it, but only the first one's count.
+        self._is_chief = kwargs["distribution_strategy"].extended.should_checkpoint
+        super().__init__(model_dir=model_dir, save_summary=self._is_chief, **kwargs)
+
+    def run(self):
+        """Runs the experiment; returns what the Model Garden's runner does."""
+        try:
+            return super().run()
+        finally:
+            if not self._is_chief:
+                shutil.rmtree(self.checkpoint_manager.directory)
 
     def _build_trainer(self, task, train, evaluate):
         with self.strategy.scope():
@@ -231,12 +262,19 @@ class _Runner(train_lib.OrbitExperimentRunner):
                 trainer_cls=functools.partial(Trainer, seed=self._seed),
             )
 
+    def _maybe_build_checkpoint_manager(self):
+        manager = super()._maybe_build_checkpoint_manager()
+        if not self._is_chief:
+            # The Model Garden's would look into the worker's own folder, which is new.
+            manager._latest_checkpoint = tf.train.latest_checkpoint(self.model_dir)
+        return manager
+
     def _build_controller(self, trainer, evaluator, **kwargs):
         train_actions, eval_actions = [], []
         if trainer and self._noise_arguments[0]:
             self._noise = actions.NoiseAction(trainer, *self._noise_arguments)
             train_actions.append(self._noise)
-        if self.strategy.extended.should_save_summary:
+        if self._is_chief:
             train_actions.append(self._metrics_action("training"))
             eval_actions.append(self._metrics_action("validation"))
         kwargs |= {"train_actions": train_actions, "eval_actions": eval_actions}
@@ -278,7 +316,8 @@ def run(
 
     Raises:
         CheckpointError: If the newest checkpoint cannot be read, or the disk is full.
-        ValueError: If an argument or a parameter is out of range.
+        ValueError: If an argument or a parameter is out of range, or `mode` lets several workers
+            score answers to questions.
     """
     if noise_interval is not None:
         noise_interval = arguments.positive_integer("noise_interval", noise_interval)
@@ -294,7 +333,6 @@ def run(
     try:
         if "train" in mode:
             _remove_halves(model_dir)
-            train_utils.serialize_config(params, model_dir)
         if params.runtime.mixed_precision_dtype:
             performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
         strategy = distribute_utils.get_distribution_strategy(
@@ -304,6 +342,9 @@ def run(
             tpu_address=params.runtime.tpu,
             **params.runtime.model_parallelism(),
         )
+        _check_evaluation(params.task, mode, strategy)
+        if "train" in mode and strategy.extended.should_checkpoint:
+            train_utils.serialize_config(params, model_dir)
         with strategy.scope():
             task = task_factory.get_task(params.task, logging_dir=model_dir)
         model, _ = _Runner(
@@ -327,6 +368,16 @@ def run(
             "from it."
         ) from error
     return model
+
+
+def _check_evaluation(task, mode, strategy):
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if several and "eval" in mode and isinstance(task, QuestionAnsweringConfig):
+        raise ValueError(
+            "Answers to questions are scored by one process, and each worker has a part of them. "
+            "Train the workers with --mode=train, then run --mode=eval on one machine with the "
+            f"same model_dir. Received: mode={mode!r}"
+        )
 
 
 def last_checkpoint(model_dir):
@@ -387,7 +438,8 @@ def _way_out(model_dir, newest):
 def _remove_halves(model_dir):
     """Removes what a killed or failed run has left of a checkpoint that it was writing."""
     for path in tf.io.gfile.glob(os.path.join(model_dir, "ckpt-*_temp")):
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(tf.errors.NotFoundError):
+            tf.io.gfile.rmtree(path)
 
 
 def _is_full_disk(error):

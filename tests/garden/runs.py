@@ -10,8 +10,23 @@ from keras_acclip.garden import configs, experiments  # noqa: F401
 LENGTH, MASKED, VOCABULARY = 16, 3, 64
 
 
+ENCODER = {
+    "vocab_size": VOCABULARY,
+    "num_layers": 1,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "max_position_embeddings": LENGTH,
+}
+
+
 def _integers(values):
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
+def _write(writer, features):
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    writer.write(example.SerializeToString())
 
 
 def write_records(folder, files=3, examples=40):
@@ -33,9 +48,25 @@ def write_records(folder, files=3, examples=40):
                     ),
                     "next_sentence_labels": _integers([rng.integers(2)]),
                 }
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString())
+                _write(writer, features)
     return f"{folder}/*.tfrecord"
+
+
+def write_answers(folder, examples=40):
+    """Writes question-answering examples; returns their file."""
+    rng = np.random.default_rng(0)
+    with tf.io.TFRecordWriter(f"{folder}/answers.tfrecord") as writer:
+        for _ in range(examples):
+            start = rng.integers(8, LENGTH)
+            features = {
+                "input_ids": _integers(rng.integers(5, VOCABULARY, LENGTH)),
+                "input_mask": _integers([1] * LENGTH),
+                "segment_ids": _integers([0] * 8 + [1] * 8),
+                "start_positions": _integers([start]),
+                "end_positions": _integers([rng.integers(start, LENGTH)]),
+            }
+            _write(writer, features)
+    return f"{folder}/answers.tfrecord"
 
 
 def write_text(folder):
@@ -49,25 +80,16 @@ def write_text(folder):
         for _ in range(40):
             text = "\n".join(" ".join(rng.choice(words, 7)) for _ in range(4)).encode()
             feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
-            example = tf.train.Example(features=tf.train.Features(feature={"text": feature}))
-            writer.write(example.SerializeToString())
+            _write(writer, {"text": feature})
     return f"{folder}/text.tfrecord", f"{folder}/vocab.txt"
 
 
 def overrides(data, validation=None, steps=40, **trainer):
     """Returns what makes a run tiny, as a dict."""
     shape = {"seq_length": LENGTH, "max_predictions_per_seq": MASKED, "global_batch_size": 4}
-    encoder = {
-        "vocab_size": VOCABULARY,
-        "num_layers": 1,
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "num_attention_heads": 2,
-        "max_position_embeddings": LENGTH,
-    }
     return {
         "task": {
-            "model": {"encoder": {"bert": encoder}},
+            "model": {"encoder": {"bert": ENCODER}},
             "train_data": shape | {"shuffle_buffer_size": 20} | data,
             "validation_data": shape | (validation or data),
         },

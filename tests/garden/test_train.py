@@ -17,7 +17,7 @@ from official.core import base_trainer
 
 from keras_acclip.garden import actions, train
 from keras_acclip.noise import NoiseSample
-from tests.garden.runs import overrides, parse, write_records, write_text
+from tests.garden.runs import ENCODER, overrides, parse, write_records, write_text
 
 # The fixtures run once, in one process.
 pytestmark = pytest.mark.xdist_group("garden train")
@@ -187,8 +187,11 @@ def test_other_data_start_from_their_beginning(caplog):
 def test_noise_is_that_of_the_gradients_that_the_optimizer_gets(data, tmp_path):
     """Against gradients by hand, dropout being off."""
     changes = overrides(data, steps=5)
-    changes["task"]["model"]["encoder"]["bert"] |= {"dropout_rate": 0, "attention_dropout_rate": 0}
-    changes["task"]["model"]["cls_heads"] = [{"dropout_rate": 0.0}]
+    encoder = ENCODER | {"dropout_rate": 0, "attention_dropout_rate": 0}
+    changes["task"]["model"] = {
+        "encoder": {"bert": encoder},
+        "cls_heads": [{"dropout_rate": 0.0}],
+    }
     params = parse(changes).replace(task={"train_data": {"seed": 0}})
     trainer = make_trainer(params)
     trainer.train(tf.constant(5))
@@ -245,14 +248,17 @@ def test_noise_refuses_several_workers():
         actions.NoiseAction(Trainer(), 5, "nowhere")
 
 
-def test_metrics_are_kept(tmp_path):
+@pytest.mark.parametrize("folder", [None, "ram://metrics"], ids=["a disk", "another file system"])
+def test_metrics_are_kept(folder, tmp_path):
     step = tf.Variable(3, dtype=tf.int64)
-    path = tmp_path / "metrics.json"
+    path = f"{folder or tmp_path}/metrics.json"
     actions.MetricsAction(path, "training", step)({"loss": tf.constant(0.5)})
     step.assign(4)
     action = actions.MetricsAction(path, "validation", step)
     action({"accuracy": np.float32(0.25), "image": tf.zeros((2, 2)), "inner": {"f1": 90.0}})
-    assert json.loads(path.read_text()) == {
+    with tf.io.gfile.GFile(path) as file:
+        content = json.load(file)
+    assert content == {
         "training": {"step": 3, "loss": 0.5},
         "validation": {"step": 4, "accuracy": 0.25, "inner": {"f1": 90.0}},
     }
