@@ -40,6 +40,7 @@ import tensorflow as tf
 import token_rows
 from keras import layers
 from scipy import stats
+from stages import train_in_stages
 
 from keras_acclip.noise import NoiseSample, plots, tails
 from keras_acclip.noise.batches import open_batches
@@ -114,6 +115,7 @@ PAIRS = (
     ("no attention, text", "no attention, Gaussian input"),
 )
 LEAST_BATCHES = 20
+LAYER_NORM = 1e-12  # BERT's ε; the sum of its embeddings varies less than Keras's 1e-3.
 INITIAL_SCALE = 0.02  # Of BERT's initial weights, token embeddings among them, and Gaussian input.
 
 
@@ -146,12 +148,13 @@ def build_bert(attention, text, settings):
     else:
         inputs = embedded = keras.Input((length, hidden), name="embeddings")
     place = keras_hub.layers.PositionEmbedding(length, initializer=initializer)
-    x = layers.LayerNormalization()(embedded + place(embedded))
+    x = layers.LayerNormalization(epsilon=LAYER_NORM)(embedded + place(embedded))
     for _ in range(settings["layers"]):
         x = encoder_block(x, attention, initializer)
     head = keras_hub.layers.MaskedLMHead(
         token_embedding=embedding,
         intermediate_activation="gelu",
+        layer_norm_epsilon=LAYER_NORM,
         kernel_initializer=initializer,
     )
     return keras.Model(
@@ -168,9 +171,9 @@ def encoder_block(x, attention, initializer):
         mixed = layers.MultiHeadAttention(heads, 64, kernel_initializer=initializer)(x, x)
     else:
         mixed = dense(hidden)(dense(2 * hidden, "gelu")(x))
-    x = layers.LayerNormalization()(x + mixed)
+    x = layers.LayerNormalization(epsilon=LAYER_NORM)(x + mixed)
     wide = dense(4 * hidden, "gelu")(x)
-    return layers.LayerNormalization()(x + dense(hidden)(wide))
+    return layers.LayerNormalization(epsilon=LAYER_NORM)(x + dense(hidden)(wide))
 
 
 def build_network(name, data, settings):
@@ -259,28 +262,21 @@ def follow(name, seed, data, settings, folder, verbose):
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     model = build_network(name, data, settings)
-    if history:
-        model.load_weights(history.state_path(len(history)))
     count, size = settings["noise_batches"], settings["noise_batch_size"]
     measured = open_batches(data.batches(name, size, bert.NOISE_SEED, 0, count))
     meter = NoiseMeter(model)
-    for first, last in zip([0, *stages], stages, strict=False):
-        if last < stages[len(history)]:
-            continue
-        print(f"{name}, seed {seed}, step {last:,}", flush=True)
-        losses = []
-        if last > first:
-            batches = data.batches(name, batch_size, seed, first, last)
-            losses = model.fit(batches, shuffle=False, verbose=verbose).history["loss"]
+
+    def measure(step):
+        print(f"{name}, seed {seed}, step {step:,}", flush=True)
         sample = meter.measure(measured, count, verbose=verbose)
         if sample.interrupted:
             raise KeyboardInterrupt
         folder.mkdir(parents=True, exist_ok=True)
-        sample.save(sample_path(folder, last))
-        loss = float(losses[0] if losses else sample.losses.mean())
-        history.add({"step": last, "loss": loss}, model.save_weights)
-    history.finish()
-    return list(history)
+        sample.save(sample_path(folder, step))
+        return {"loss": float(sample.losses.mean())}
+
+    batches = functools.partial(data.batches, name, batch_size, seed)
+    return train_in_stages(model, stages, batches, measure, history, verbose)
 
 
 def sample_path(folder, step):
