@@ -220,7 +220,7 @@ def test_the_smoke_scale_reports_every_network_at_every_stage(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--validation-text", "a"], "--validation-text needs --text"),
+        (["--validation-text", "no/such"], "no/such: no such file"),
         (["--text", "no/such/file"], "no/such/file: no such file"),
         (["--images", "no/such"], "--images no/such: "),
         (["--tfds-dir", "a"], "--tfds-dir needs --tfds"),

@@ -3,6 +3,7 @@ import itertools
 import keras_hub
 import numpy as np
 import pytest
+import script
 import token_rows
 
 from keras_acclip import corpus
@@ -49,3 +50,33 @@ def test_token_rows_are_made_once(english, tmp_path, monkeypatch):
     for other in ((600, 18), (601, 16)):
         with pytest.raises(pytest.fail.Exception):
             token_rows.token_rows(text, *other, tmp_path)
+
+
+@pytest.fixture
+def load(tmp_path):
+    def run(*arguments):
+        sizes = {"vocabulary_size": 600, "sequence_length": 16, "batch_size": 8}
+        parser = script.parser("doc", {"small": sizes}, tmp_path)
+        token_rows.add_options(parser)
+        arguments = [str(argument) for argument in ("--cache", tmp_path, *arguments)]
+        return token_rows.load(script.parse(parser, {"small": sizes}, arguments))
+
+    return run
+
+
+def test_the_command_lines_text_is_loaded(load, english, tmp_path):
+    whole = load("--text", english)
+    expected = token_rows.token_rows(corpus.text_files([english]), 600, 16, tmp_path)
+    np.testing.assert_array_equal(whole.train, expected.train)
+    np.testing.assert_array_equal(whole.validation, expected.validation)
+    apart = load("--text", english, "--validation-text", english)
+    np.testing.assert_array_equal(apart.train, apart.validation)
+
+
+def test_unusable_text_is_an_error_that_says_why(load, tmp_path):
+    with pytest.raises(corpus.TextError, match="--validation-text needs --text"):
+        load("--validation-text", "a")
+    short = tmp_path / "short.txt"
+    short.write_text("A few words, and no more than that.\n" * 3)
+    with pytest.raises(corpus.TextError, match=r"short\.txt: too short: the training text makes"):
+        load("--text", short)
