@@ -175,7 +175,21 @@ class TestContents:
         ]
         assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 2)
 
-    @pytest.mark.parametrize("draw", [plots.evolution, plots.grid])
+    def test_side_by_side_is_a_row_of_three_for_each(self):
+        samples = [heavy(200), concentrated(300)]
+        figure = plots.side_by_side(samples, ["a", "b"], title="Toy")
+        assert [row.get_suptitle() for row in figure.subfigs] == [
+            "a: heavy-tailed",
+            "b: concentrated",
+        ]
+        for row, sample in zip(figure.subfigs, samples, strict=True):
+            histogram, growth, tail = row.axes
+            (counts,) = (patch.get_data().values for patch in histogram.patches)
+            assert counts.sum() == len(sample)
+            np.testing.assert_allclose(growth.lines[-1].get_ydata(), np.var(sample, ddof=1))
+            assert tail.get_legend_handles_labels()[1][0] == f"{len(sample)} batches"
+
+    @pytest.mark.parametrize("draw", [plots.evolution, plots.grid, plots.side_by_side])
     def test_several_need_a_label_each(self, draw):
         for samples, labels in (([], []), ([heavy()], ["a", "b"])):
             with pytest.raises(ValueError, match="one label for each"):
