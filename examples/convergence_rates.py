@@ -74,7 +74,6 @@ import comparison
 import matplotlib.pyplot as plt
 import numpy as np
 import rates
-import script
 import tensorflow as tf
 from keras import ops
 
@@ -563,17 +562,8 @@ def draw_dimension(axes, fits):
     axes.legend()
 
 
-def main(arguments=None):
-    """Reads the command line, runs what is missing and reports. Returns the exit status."""
-    options = script.parse(
-        script.parser(__doc__, SCALES, "out/convergence_rates"), SCALES, arguments
-    )
-    settings = {name: getattr(options, name) for name in SCALES["small"]}
-    try:
-        parts = script.Parts(options.output, settings)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def report(parts, options):
+    """Computes what is missing, prints and saves it."""
     results = {
         "strongly_convex": parts("strongly_convex", strongly_convex, options),
         "nonconvex": parts("nonconvex", nonconvex, options),
@@ -584,7 +574,11 @@ def main(arguments=None):
     draw(results, options.output / "rates.png")
     parts.finish(results, ("tensorflow", "scipy", "numpy"))
     print(f"\nWritten under {options.output}: results.json, rates.png")
-    return 0
+
+
+def main(arguments=None):
+    """Runs the command line; returns the exit status."""
+    return rates.run(__doc__, SCALES, "out/convergence_rates", report, arguments)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ float64: a float32 uniform has 2^23 values, which would cut off the tail that is
 """
 
 import functools
+import sys
 
 import numpy as np
+import script
 import tensorflow as tf
 from scipy import stats
 
@@ -157,3 +159,31 @@ def slope_bars(axes, alphas, fits, **style):
     # A bootstrap interval need not hold the slope itself.
     errors = np.maximum([slopes - low, high - slopes], 0)
     axes.errorbar(alphas, slopes, errors, **{"fmt": "o", "linestyle": "none", "capsize": 3} | style)
+
+
+# --- The command -----------------------------------------------------------------------------
+
+
+def run(doc, scales, output, report, arguments=None):
+    """Reads a script's command line and has it report.
+
+    Args:
+        doc: The script's docstring.
+        scales: As in `script.parser`.
+        output: The default output folder.
+        report: `report(parts, options)` computes what is missing among the `script.Parts`, prints
+            and saves it.
+        arguments: The command line; `sys.argv`'s by default.
+
+    Returns:
+        The exit status.
+    """
+    options = script.parse(script.parser(doc, scales, output), scales, arguments)
+    settings = {name: getattr(options, name) for name in scales["small"]}
+    try:
+        parts = script.Parts(options.output, settings)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    report(parts, options)
+    return 0
