@@ -28,8 +28,8 @@ SCALES = {
         "pretraining_steps": 1200,
         "pretraining_warmup": 400,
         "pretraining_batch": 16,
-        "squad_steps": 600,
-        "squad_batch": 32,
+        "squad_steps": 800,
+        "squad_batch": 16,
         "validation_steps": 30,
     },
     "smoke": {
@@ -48,7 +48,7 @@ SQUAD_LENGTH = 192  # Tokens of a question and its passage, which has 50 to 110 
 
 RATES = {
     "pretraining": {"acclip": 2e-3, "adamw": 2e-3},
-    "squad": {"acclip": 1e-3, "adamw": 1e-3},
+    "squad": {"acclip": 5e-4, "adamw": 5e-4},
 }
 
 
