@@ -22,6 +22,24 @@ histogram with the Gaussian and the α-stable reference, variance against sample
 stage), `results.json` and all norms (`noise/`). A difference between two networks has a paired
 bootstrap interval over the batches that both saw: it covers the choice of batches, not of seeds.
 Stopped and started again, it goes on after the last stage measured.
+
+Measured with the first command, seed 0, TensorFlow 2.20 and Keras 3.15.1 (with Keras's ε of 1e-3 in
+the layer normalizations of the four); Hill's index at initialization and at the five stages:
+
+    attention, text               19.7  11.6  14.0  17.5  16.8  20.3  concentrated throughout
+    no attention, text            19.8   7.3   8.6  15.2  13.9  13.3  undecided at 7.3 and 8.6
+    attention, Gaussian input      124  11.6  11.0  10.8  10.8  10.8  concentrated throughout
+    no attention, Gaussian input  81.6  10.8   7.4   2.9   2.1  10.7  undecided at 7.4, 2.9, 2.1
+    ResNet, images                25.3   7.3   8.2  0.71  0.71  0.70  heavy-tailed at 0.71 and 0.70
+
+So the claim does not hold at this scale. No BERT was heavy-tailed at any stage, and the ResNet was,
+once it had learned its 1,437 digits by heart (training loss 0.008 and below): most of its batches
+then have hardly a gradient left and a few still have. Its variance settles all the same (in a
+quarter of the sample it is 0.38 to 1.35 times that of the whole), so that the verdict says less of
+its far tail than of its bulk. Nor did attention widen the noise: at the end sd ÷ mean was 0.018
+lower with it on text (95% interval 0.011 to 0.026) and 0.001 higher on Gaussian input (0.0006 to
+0.0016). Text did at initialization (0.050 wider than Gaussian input, 0.045 to 0.055), no longer at
+the end (0.034 narrower, 0.024 to 0.043). One seed, and the intervals don't cover seeds.
 """
 
 import functools
