@@ -359,7 +359,8 @@ def draw(runs, path, title):
         loss.set(title="Validation", ylabel="masked-LM cross-entropy (nats a token)")
         for panel in (ratio, clipped, loss):
             panel.set_xscale("symlog", linthresh=1)
-            panel.set_xlabel("step")
+            panel.xaxis.set_major_formatter("{x:,.0f}")
+            panel.set(xlabel="step", xlim=(-0.1, 1.3 * steps[-1]))
         for panel in panels.flat:
             panel.legend()
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
