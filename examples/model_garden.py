@@ -7,6 +7,17 @@ Each stage is one command of `keras_acclip.garden`, printed before it runs: data
 questions in SQuAD v1.1's form, which the data command makes out of the same text, and evaluated on
 questions about held-out documents by SQuAD's official script (exact match and F1); the comparisons.
 
+Measured by the command above (one seed, 2 cores, TensorFlow 2.20), 11 minutes in all: pretraining,
+1,200 steps of 16 x 128 tokens, ended at a validation loss of 5.817 with ACClip and 5.892 with
+AdamW, masked-LM accuracy 17.7% and 16.5%; fine-tuned, they answered 1,000 questions with EM 6.5 and
+5.0, F1 18.3 and 18.4, where a standard error of EM is 0.7. One seed settles none of the
+differences, and in F1 there is none.
+
+The rates are the best of those tried for each optimizer, twice as large each time: pretraining,
+validation loss, ACClip 1e-3 5.959, 2e-3 5.800, 4e-3 5.855; AdamW 6.058, 5.897, 5.926. Fine-tuning,
+EM and F1, ACClip 2.5e-4 5.4 20.0, 5e-4 6.3 20.7, 1e-3 5.7 19.4, 2e-3 6.0 18.1; AdamW 5.1 18.2, 4.6
+18.6, 5.1 18.2, 5.0 17.9.
+
 Stopped by whatever means and started again with the same `--output`, it goes on where it was, as
 each of the commands does. The logs are in `OUTPUT/logs`.
 """
