@@ -456,11 +456,9 @@ def draw(results, path):
     """Saves the six panels: Table 1's two columns, their slopes, SGD and dimension."""
     with plots.style():
         figure, panels = plt.subplots(2, 3, figsize=(16, 9), layout="constrained")
-        draw_rates(
-            panels[0, 0], results["strongly_convex"], "strongly convex (Theorem 4)", "lower left"
-        )
+        draw_rates(panels[0, 0], results["strongly_convex"], "strongly convex (Theorem 4)")
         panels[0, 0].set(xlabel="step k", ylabel="E f(x̄) − f* (units of the loss)")
-        draw_rates(panels[0, 1], results["nonconvex"], "non-convex (Theorem 2)", "upper right")
+        draw_rates(panels[0, 1], results["nonconvex"], "non-convex (Theorem 2)")
         panels[0, 1].set(xlabel="steps K of the run", ylabel="E‖∇f‖ (units of the gradient)")
         draw_slopes(panels[0, 2], results)
         draw_sgd(panels[1, 0], results["sgd"])
@@ -476,7 +474,7 @@ def draw(results, path):
 MARKERS = "os^Dv"
 
 
-def draw_rates(axes, fits, title, loc):
+def draw_rates(axes, fits, title):
     """Errors against steps with the theorem's slope through the last point."""
     for marker, row in zip(MARKERS, fits, strict=True):
         steps, mean = np.array(row["steps"]), np.array(row["mean"])
@@ -488,7 +486,9 @@ def draw_rates(axes, fits, title, loc):
         theory = mean[-1] * (late / late[-1]) ** row["bound"]
         axes.loglog(late, theory, color="#8a8a8a", linestyle="-", linewidth=0.9)
     axes.set_title(f"GClip, {title}")
-    axes.legend(title="fitted slope (grey: theorem's, where fitted)", loc=loc)
+    axes.legend(title="fitted slope (grey: theorem's, where fitted)", loc="lower left")
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom=bottom * (bottom / top) ** 0.6)  # Room for the legend.
 
 
 def draw_slopes(axes, results):
