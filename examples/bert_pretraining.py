@@ -285,10 +285,7 @@ def parse_arguments(arguments=None):
     options = script.parse(parser, SCALES, arguments)
     if options.validation_text and not options.text:
         parser.error("--validation-text needs --text")
-    if options.steps % options.epochs:
-        parser.error(f"--steps {options.steps} must be a multiple of --epochs {options.epochs}")
-    if options.warmup >= options.steps:
-        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
+    experiment.check_schedule(parser, options)
     if options.hidden % 64:
         parser.error(f"--hidden {options.hidden} must be a multiple of 64, the size of a head")
     return options
@@ -356,32 +353,24 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     names = [name for name in (*SCALES["small"], "noise") if name != "seeds"]
     settings = {name: getattr(options, name) for name in names}
-    try:
+
+    def prepare():
         rows = load_rows(options)
         settings["text"] = f"{rows.name} ({rows.fingerprint})"
         script.claim_output(options.output, settings)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{rows.name}: {len(rows.train)} rows to train on, {len(rows.validation)} held out")
-    verbose = 1 if sys.stdout.isatty() else 2
-    try:
-        runs = experiment.train_all(
-            plan_runs(options),
-            lambda *spec: train(
-                *spec,
-                rows,
-                settings,
-                experiment.folder(options.output, *spec),
-                spec == noisy_run(options),
-                verbose,
-            ),
+        print(f"{rows.name}: {len(rows.train)} rows to train on, {len(rows.validation)} held out")
+        return lambda *spec: train(
+            *spec,
+            rows,
+            settings,
+            experiment.folder(options.output, *spec),
+            spec == noisy_run(options),
+            verbose=1 if sys.stdout.isatty() else 2,
         )
-    except KeyboardInterrupt:
-        print(f"\nStopped. The same command goes on from here ({options.output}).")
-        return 130
-    report(runs, options, settings)
-    return 0
+
+    return experiment.conduct(
+        plan_runs(options), options.output, prepare, lambda runs: report(runs, options, settings)
+    )
 
 
 if __name__ == "__main__":

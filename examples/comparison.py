@@ -221,6 +221,11 @@ def plot_curves(runs, path, title, curves, sharey=False, scale="linear"):
             for marker, group in zip(cycle(_MARKERS), grouped(runs).values(), strict=False):
                 _draw_curve(panel, group, name, marker)
             panel.set(title=heading, xlabel="step", ylabel=label, yscale=scale)
+            if scale == "log":
+                # Curves seldom span a decade: the minor ticks are what there is to read.
+                panel.yaxis.set_major_formatter("{x:g}")
+                panel.yaxis.set_minor_formatter("{x:g}")
+                panel.grid(which="both")
             panel.legend(title="optimizer, rate: at the end")
         if sharey:
             values = [row[name] for run in runs for row in run["history"]]

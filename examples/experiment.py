@@ -6,6 +6,7 @@ A script says how it trains one run; the optimizers, rates and seeds to train wi
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -73,19 +74,46 @@ def plan(options, rates, grid):
     ]
 
 
+def check_schedule(parser, options):
+    """Ends the command where its steps, epochs and warm-up don't go together."""
+    if options.steps % options.epochs:
+        parser.error(f"--steps {options.steps} must be a multiple of --epochs {options.epochs}")
+    if options.warmup >= options.steps:
+        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
+
+
 def folder(output, optimizer, rate, seed):
     """Where a run keeps its state."""
     return Path(output) / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
 
 
-def train_all(plan, train):
-    """The runs of `plan`, each what `train(optimizer, rate, seed)` returns."""
+def conduct(plan, output, prepare, report):
+    """Trains what is missing of the runs of `plan` and reports on all. Returns the exit status.
+
+    Args:
+        plan: List of (optimizer, rate, seed).
+        output: The output folder.
+        prepare: Function that reads the data and returns the function that makes a run of
+            (optimizer, rate, seed). Where it raises a `ValueError`, that is what went wrong.
+        report: Function of the list of runs.
+    """
+    try:
+        train = prepare()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     runs = []
-    for number, (optimizer, rate, seed) in enumerate(plan, 1):
-        print(f"[{number}/{len(plan)}] {optimizer}, learning rate {rate:.3g}, seed {seed}")
-        runs.append(train(optimizer, rate, seed))
-        print(f"        validation loss {comparison.final(runs[-1])['val_loss']:.4f}", flush=True)
-    return runs
+    try:
+        for number, (optimizer, rate, seed) in enumerate(plan, 1):
+            print(f"[{number}/{len(plan)}] {optimizer}, learning rate {rate:.3g}, seed {seed}")
+            runs.append(train(optimizer, rate, seed))
+            loss = comparison.final(runs[-1])["val_loss"]
+            print(f"        validation loss {loss:.4f}", flush=True)
+    except KeyboardInterrupt:
+        print(f"\nStopped. The same command goes on from here ({output}).")
+        return 130
+    report(runs)
+    return 0
 
 
 # --- One run ---------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 import json
 
 import bert_pretraining as job
-import experiment
 import keras
 import numpy as np
 import pytest
@@ -123,18 +122,11 @@ def test_job_reports_and_keeps_finished_runs(command, tmp_path, capsys, monkeypa
     assert "other settings (steps: 4 → 6)" in capsys.readouterr().err
 
 
-def test_interrupted_run_ends_as_the_unbroken_one(command, tmp_path, monkeypatch, capsys):
+def test_interrupted_run_ends_as_the_unbroken_one(command, tmp_path, interrupt_next, capsys):
     arguments = ("--optimizers", "acclip", "--seeds", "1")
     assert command(tmp_path / "unbroken", *arguments, "--no-noise") == 0
 
-    save, deaths = experiment.write_json, iter([1])
-
-    def die_before_the_second_epoch_is_noted(path, value):
-        if path.name == "history.json" and len(value) == 2 and next(deaths, None):
-            raise KeyboardInterrupt
-        save(path, value)
-
-    monkeypatch.setattr(experiment, "write_json", die_before_the_second_epoch_is_noted)
+    interrupt_next()
     assert command(tmp_path / "broken", *arguments) == 130
     assert "goes on from here" in capsys.readouterr().out
     assert command(tmp_path / "broken", *arguments) == 0

@@ -57,6 +57,34 @@ def test_a_bad_argument_is_named(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_conduct_trains_the_plan_and_reports_its_runs(capsys):
+    plan, reported = [("adam", 0.5, 0), ("sgd", 1.0, 1)], []
+
+    def train(optimizer, rate, seed):
+        return run(optimizer, rate, seed, loss=rate)
+
+    assert experiment.conduct(plan, "out", lambda: train, reported.append) == 0
+    assert [(r["optimizer"], r["learning_rate"], r["seed"]) for r in reported[0]] == plan
+    assert "[2/2] sgd, learning rate 1, seed 1\n        validation loss 1.0000" in (
+        capsys.readouterr().out
+    )
+
+
+def test_conduct_tells_what_went_wrong(capsys):
+    def without_data():
+        raise ValueError("--text x: no such file")
+
+    assert experiment.conduct([], "out", without_data, pytest.fail) == 2
+    assert capsys.readouterr().err == "error: --text x: no such file\n"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    plan = [("adam", 0.5, 0)]
+    assert experiment.conduct(plan, "out", lambda: interrupted, pytest.fail) == 130
+    assert "goes on from here (out)" in capsys.readouterr().out
+
+
 # --- One run ---
 
 

@@ -38,17 +38,10 @@ def test_smoke_scale_reports_curves_differences_and_noise(tmp_path, capsys):
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_interrupted_run_ends_as_the_unbroken_one(tmp_path, monkeypatch, capsys):
+def test_interrupted_run_ends_as_the_unbroken_one(tmp_path, interrupt_next, monkeypatch, capsys):
     arguments = ("--optimizers", "acclip", "--seeds", "1")
     assert command(tmp_path / "unbroken", *arguments) == 0
-    write_json, deaths = experiment.write_json, iter([1])
-
-    def die_before_the_second_epoch_is_noted(path, value):
-        if path.name == "history.json" and len(value) == 2 and next(deaths, None):
-            raise KeyboardInterrupt
-        write_json(path, value)
-
-    monkeypatch.setattr(experiment, "write_json", die_before_the_second_epoch_is_noted)
+    interrupt_next()
     assert command(tmp_path / "broken", *arguments) == 130
     assert "goes on from here" in capsys.readouterr().out
     assert command(tmp_path / "broken", *arguments) == 0
