@@ -44,6 +44,29 @@ Each method's rate and decay are tuned for each K on one half of the seeds and m
 other: projected SGD, GClip (in one dimension it is CClip), ACClip and Adam for Theorem 5; SGD,
 GClip, CClip, ACClip and Adam for Theorem 6; and GClip with the theorems' own constants, untuned,
 whose slope in K is fitted. A method counts as below the bound if its 95% interval is at some K.
+
+Measured by the first command, Theorem 5 (256 seeds to tune, 256 to measure, K from 30 to 3000):
+error over bound, the range over K. Nothing lay below the bound; tuned SGD and tuned GClip are the
+same to 1%, since this noise is bounded once K is known. GClip's slope is the bound's within 0.03
+where it is tuned; with Theorem 4's constants it is shallower but for α = 1.2, probably because at
+these K the domain's edge, not τ, bounds the jumps of a rate of 4/k (not checked at larger K):
+
+    α    bound   tuned GClip              Theorem 4's GClip        SGD        ACClip     Adam
+    1.2  -0.333  -0.342 [-0.358, -0.325]  -0.353 [-0.367, -0.339]  1.08-1.14  1.08-1.20  1.06-1.18
+    1.4  -0.570  -0.570 [-0.590, -0.549]  -0.433 [-0.463, -0.405]  1.23-1.26  1.24-1.38  1.23-1.50
+    1.6  -0.748  -0.719 [-0.738, -0.698]  -0.550 [-0.597, -0.508]  1.32-1.50  1.32-1.64  1.34-1.96
+    1.8  -0.886  -0.862 [-0.883, -0.840]  -0.736 [-0.779, -0.698]  1.42-1.60  1.42-1.93  1.46-2.30
+    2.0  -0.997  -0.983 [-1.005, -0.960]  -0.902 [-0.940, -0.866]  1.70-1.86  1.55-2.10  1.64-2.47
+
+Theorem 6, measured with another grid (rates of 0.3/L to 300/L; 0.003 to 3 for ACClip and Adam), 16
+seeds to tune and 16 to measure, K from 100 to 3000, α from 1.2 to 1.8: nothing lay below the bound.
+The best iterate of every tuned method was 1.36 to 1.77 times the bound. Averaged over the run,
+‖∇f‖ was 1.6 to 4.5 times the bound, least where a method stays near the start, whose gradient is
+√e·γ. With Theorem 2's constants the best iterate's slope was -0.117, -0.211, -0.237, -0.265 for α =
+1.2 to 1.8 (the theorem: -0.125, -0.182, -0.214, -0.235; the bound at these K: -0.090, -0.148,
+-0.182, -0.207), but the average's was -0.089, +0.016, +0.115, +0.116: at these K GClip is probably
+still entering the chain, whose inner gradients are larger than the first. So in Theorem 6 a slope
+like the bound's was seen of the best iterate alone.
 """
 
 import sys
