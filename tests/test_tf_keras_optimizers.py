@@ -175,6 +175,20 @@ def test_gclip_clips_the_sum_of_the_replicas_gradients():
     np.testing.assert_allclose(v.numpy(), [-0.3], atol=1e-4)
 
 
+def test_replicas_that_update_themselves(cls, monkeypatch):
+    """As TensorFlow lets them inside an XLA computation over several GPUs, which has no merging."""
+    values, steps = numbers(seed=6, steps=10)
+    kwargs = {} if cls is ACClip else {"threshold": 0.5, "momentum": 0.9}
+    kwargs |= {"skip_nonfinite": True, "projection_radius": 3.0, "weight_decay": 0.1}
+    _, expected = run("eager", lambda **k: cls(0.05, **kwargs, **k), values, steps)
+    monkeypatch.setattr(paths.two_replicas().extended, "_use_merge_call", lambda: False)
+    _, variables = run("two replicas", lambda **k: cls(0.05, **kwargs, **k), values, steps)
+    assert reference.relative_error(variables, expected) <= 1e-5
+    for v in variables:
+        first, second = (part.numpy() for part in v.values)
+        np.testing.assert_array_equal(first, second)
+
+
 SPARSE = {
     "GClip": lambda: GClip(0.5, 0.7),
     "CClip": lambda: CClip(0.5, 0.3),

@@ -248,8 +248,11 @@ class _Runner(train_lib.OrbitExperimentRunner):
         try:
             return super().run()
         finally:
-            if not self._is_chief:
-                shutil.rmtree(self.checkpoint_manager.directory)
+            manager = self.checkpoint_manager
+            if manager:
+                manager.sync()  # A checkpoint may still be on its way to the disk.
+            if manager and not self._is_chief:
+                shutil.rmtree(manager.directory)
 
     def _build_trainer(self, task, train, evaluate):
         with self.strategy.scope():
@@ -309,7 +312,8 @@ def run(
         noise_interval: `None`, or the steps between measurements of the gradient noise.
         noise_batches: Most batches a measurement. Defaults to 256.
         enable_async_checkpointing: Whether training goes on while a checkpoint is written. Not on
-            one device, as such checkpoints cannot hold the position in the data.
+            one device, as such checkpoints cannot hold the position in the data, and not on
+            several workers, whose collectives they would get out of step.
 
     Returns:
         The trained `tf_keras.Model`.
@@ -356,7 +360,9 @@ def run(
             seed=seed,
             noise_interval=noise_interval,
             noise_batches=noise_batches,
-            enable_async_checkpointing=enable_async_checkpointing and not _is_one_device(strategy),
+            enable_async_checkpointing=enable_async_checkpointing
+            and not _is_one_device(strategy)
+            and not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy),
         ).run()
     except (tf.errors.OpError, OSError) as error:
         if not _is_full_disk(error):

@@ -26,6 +26,7 @@ from tests.test_distribution import run_processes
 
 # The fixtures run once, in one process.
 pytestmark = pytest.mark.xdist_group("garden distribution")
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +48,13 @@ def on_one_device(data, tmp_path_factory):
     return trained
 
 
-@pytest.fixture(scope="module")
-def of_workers(data, tmp_path_factory):
-    """The folder in which two workers have trained every case."""
-    folder = tmp_path_factory.mktemp("workers")
-    run_processes("tests.garden.workers", lambda index: [data, str(folder)])
-    return folder
-
-
 def run(case, data, folder):
     return workers.run(workers.parameters(case, data), folder).get_weights()
 
 
 def assert_same(weights, others):
-    assert reference.relative_error(weights, others) <= 1e-5
+    # Each of 20 steps rounds anew, and XLA, which compiles the one device's, in other places.
+    assert reference.relative_error(weights, others) <= 5e-5
 
 
 def assert_same_metrics(folder, other):
@@ -79,28 +73,36 @@ def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monk
     assert_same_metrics(tmp_path, folder)
 
 
-@pytest.mark.parametrize("case", workers.CASES)
-def test_two_workers_equal_one_device(case, on_one_device, of_workers):
+def of_two_workers(case, data, folder, steps=20):
+    """The weights that each of two workers ends with; it goes on where `folder` has a checkpoint.
+
+    Each case has processes of its own, as a second strategy in a process would reuse the first
+    one's collective keys.
+    """
+    run_processes("tests.garden.workers", lambda _: [data, case, str(steps), str(folder)])
+    return [list(np.load(folder / f"weights-{worker}.npz").values()) for worker in range(2)]
+
+
+@pytest.mark.parametrize(
+    "case", ["acclip", "huge gradient", *(pytest.param(c, marks=SLOW) for c in ("gclip", "cclip"))]
+)
+def test_two_workers_equal_one_device(case, data, on_one_device, tmp_path):
     weights, folder = on_one_device(case)
-    for worker in range(2):
-        assert_same(weights_of(of_workers, case, worker), weights)
-    assert_same_metrics(of_workers / case, folder)
+    for of_worker in of_two_workers(case, data, tmp_path):
+        assert_same(of_worker, weights)
+    assert_same_metrics(tmp_path, folder)
     # The first worker alone writes.
-    assert len(list((of_workers / case / "train").glob("events*"))) == 1
+    assert len(list((tmp_path / "train").glob("events*"))) == 1
 
 
-def weights_of(folder, case, worker):
-    return list(np.load(folder / f"{case}-{worker}.npz").values())
-
-
-def test_workers_go_on_from_the_shared_checkpoint(data, of_workers, tmp_path):
+@SLOW
+def test_workers_go_on_from_the_shared_checkpoint(data, tmp_path):
     """As one device does from the workers' checkpoint, which has no position in the data."""
-    folder = tmp_path / "model"
-    shutil.copytree(of_workers / "restarted", folder)
-    (folder / "checkpoint").write_text('model_checkpoint_path: "ckpt-10"')
-    weights = run("acclip", data, folder)
-    for worker in range(2):
-        assert_same(weights_of(of_workers, "restarted", worker), weights)
+    of_two_workers("acclip", data, tmp_path / "workers", steps=10)
+    shutil.copytree(tmp_path / "workers", tmp_path / "alone")
+    weights = run("acclip", data, tmp_path / "alone")
+    for of_worker in of_two_workers("acclip", data, tmp_path / "workers"):
+        assert_same(of_worker, weights)
 
 
 def batches(params, count, **context):

@@ -1,13 +1,12 @@
 """What `test_distribution` trains: on one device, on two replicas, and here as one of two workers.
 
-    python -m tests.garden.workers DATA FOLDER
+    python -m tests.garden.workers DATA CASE STEPS FOLDER
 
-trains every case with the strategy that `TF_CONFIG` describes, in subfolders of FOLDER, and writes
-each one's weights to `CASE-WORKER.npz`.
+trains one case with the strategy that `TF_CONFIG` describes, and writes the weights to
+`FOLDER/weights-WORKER.npz`.
 """
 
 import dataclasses
-import functools
 import os
 import sys
 
@@ -96,24 +95,13 @@ def run(params, folder):
     return train.run(params, mode, str(folder), enable_async_checkpointing=True)
 
 
-def main(data, folder):
-    """Trains every case as one of two workers."""
-    # A second strategy in a process would reuse the first one's collective keys.
-    utils = train.distribute_utils
-    utils.get_distribution_strategy = functools.cache(utils.get_distribution_strategy)
-    for case in CASES:
-        params = parameters(case, data, "multi_worker")
-        params = params.replace(runtime={"distribution_strategy": "multi_worker_mirrored"})
-        _save(run(params, f"{folder}/{case}"), folder, case)
-    for steps in (10, 20):
-        params = parameters("acclip", data, "multi_worker", steps)
-        model = run(params, f"{folder}/restarted")
-    _save(model, folder, "restarted")
-
-
-def _save(model, folder, case):
+def main(data, case, steps, folder):
+    """Trains a case as one of two workers."""
+    params = parameters(case, data, "multi_worker", int(steps))
+    params = params.replace(runtime={"distribution_strategy": "multi_worker_mirrored"})
+    model = run(params, folder)
     worker = tf.distribute.cluster_resolver.TFConfigClusterResolver().task_id
-    np.savez(os.path.join(folder, f"{case}-{worker}.npz"), *model.get_weights())
+    np.savez(os.path.join(folder, f"weights-{worker}.npz"), *model.get_weights())
 
 
 if __name__ == "__main__":
