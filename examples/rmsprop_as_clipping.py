@@ -161,7 +161,7 @@ class StepSize(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         """One step: x ← x − h·g, then v ← β2·v + (1−β2)·g²."""
-        rate, g = ops.cast(learning_rate, variable.dtype), ops.convert_to_tensor(gradient)
+        rate, g = ops.cast(learning_rate, variable.dtype), tf.convert_to_tensor(gradient)
         v = self.mean_squares[self._get_variable_index(variable)]
         step = STEPS[self.step](v, g, rate, self.beta_2, self.epsilon, ops)
         self.assign_sub(variable, step * g)
@@ -260,7 +260,7 @@ def follow(step, seed, rows, settings, folder, verbose):
         g = gradient(inputs, labels).numpy()
         v = flat(model.optimizer.mean_squares).numpy()
         row = distribution(v, g, groups, *constants)
-        row["val_loss"] = float(model.evaluate(held_out, verbose=0))
+        row["val_loss"] = float(model.evaluate(held_out, verbose=0, return_dict=True)["loss"])
         row["seconds"], started = time.perf_counter() - started, time.perf_counter()
         low, *_, high = row["quantiles"]
         print(f"{step}, seed {seed}, step {number:,}: ratio {low:.6f} to {high:.6f}", flush=True)

