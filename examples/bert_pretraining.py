@@ -42,11 +42,10 @@ import keras_hub
 import numpy as np
 import script
 import tensorflow as tf
+import token_rows
 from script import write_json
-from token_rows import token_rows
 
 import keras_acclip
-from keras_acclip import corpus
 from keras_acclip.vocabulary import SPECIAL_TOKENS
 
 MASK_RATE = 0.15  # Of a row's tokens; the rates of BERT (Devlin et al., 2019).
@@ -274,11 +273,9 @@ def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
 def parse_arguments(arguments=None):
     """The command line, checked."""
     parser = script.parser(__doc__, SCALES, "out/bert_pretraining")
-    add = parser.add_argument
-    add("--text", nargs="+", metavar="FILE", help="plain or .gz, globs; default: docstrings")
-    add("--validation-text", nargs="+", metavar="FILE", help="default: a part of --text")
+    token_rows.add_options(parser)
     experiment.add_arguments(parser, RATES, ["acclip", "adam", "sgd"], GRID)
-    add(
+    parser.add_argument(
         "--noise",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -291,26 +288,6 @@ def parse_arguments(arguments=None):
     if options.hidden % 64:
         parser.error(f"--hidden {options.hidden} must be a multiple of 64, the size of a head")
     return options
-
-
-def load_rows(options):
-    """The text as token rows, checked to be long enough.
-
-    Raises:
-        corpus.TextError: If a file can't be used; the message names it.
-    """
-    if options.text:
-        text = corpus.text_files(options.text, options.validation_text or ())
-    else:
-        text = corpus.embedded_corpus(options.cache)
-    rows = token_rows(text, options.vocabulary_size, options.sequence_length, options.cache)
-    for part, array in (("training", rows.train), ("held-out", rows.validation)):
-        if len(array) < options.batch_size:
-            raise corpus.TextError(
-                f"{rows.name}: too short: the {part} text makes {len(array)} rows of "
-                f"{options.sequence_length} tokens; one batch takes {options.batch_size}"
-            )
-    return rows
 
 
 def plan_runs(options):
@@ -357,7 +334,7 @@ def main(arguments=None):
     settings = {name: getattr(options, name) for name in names}
 
     def prepare():
-        rows = load_rows(options)
+        rows = token_rows.load(options)
         settings["text"] = f"{rows.name} ({rows.fingerprint})"
         script.claim_output(options.output, settings)
         print(f"{rows.name}: {len(rows.train)} rows to train on, {len(rows.validation)} held out")
