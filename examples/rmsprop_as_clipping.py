@@ -26,6 +26,15 @@ for every coordinate, in float64, with the v that the run has come to and the g 
 Under `--output`: `ratio.png` (the ratio and the share of clipped coordinates over training, the
 ratio's histogram at the end, the losses) and `results.json`. Stopped and started again, it goes on
 after the last stage measured.
+
+Measured by the first command (seeds 0 and 1, 931,050 coordinates, 9 stages of each run, TensorFlow
+2.20; 4.5 minutes on 2 busy cores): no coordinate was ever outside the paper's bounds, nor below 1.
+Before the first step, where v = 0, the ratio's median is 1.42 to 1.46 and 57% of the coordinates
+are clipped; from step 39 on its median is at most 1.004, its 99th percentile 1.20, its largest
+value 1.65, and 0.1 to 0.4% are clipped, at the end nearly all of them token embeddings. Trained
+with the clipping in RMSProp's place, the model ended 0.303 above RMSProp's loss on one seed and
+0.361 below on the other: at this rate, which is tuned for neither, both are unstable, and two seeds
+tell nothing about their difference.
 """
 
 import functools
