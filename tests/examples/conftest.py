@@ -24,3 +24,15 @@ def interrupt_next(monkeypatch):
         monkeypatch.setattr(experiment, "write_json", die_once)
 
     return arrange
+
+
+@pytest.fixture
+def command(request, english, tmp_path_factory):
+    """A function: the test module's `job` runs at the smoke scale, on a little English."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+
+    def run(output, *arguments):
+        fixed = ["--scale", "smoke", "--text", english, "--cache", cache, "--output", output]
+        return request.module.job.main([str(argument) for argument in (*fixed, *arguments)])
+
+    return run

@@ -80,17 +80,6 @@ def test_validation_batches_are_always_the_same():
 # --- The command ---
 
 
-@pytest.fixture
-def command(english, tmp_path_factory):
-    cache = tmp_path_factory.getbasetemp() / "cache"
-
-    def run(output, *arguments):
-        fixed = ["--scale", "smoke", "--text", english, "--cache", cache, "--output", output]
-        return job.main([str(argument) for argument in (*fixed, *arguments)])
-
-    return run
-
-
 def test_job_reports_and_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
     small = ("--steps", "4", "--warmup", "1")
     assert command(tmp_path, *small, "--optimizers", "acclip,adam", "--seeds", "1") == 0

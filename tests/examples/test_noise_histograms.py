@@ -182,17 +182,6 @@ def test_a_sample_does_not_differ_from_itself():
 # --- The command ---
 
 
-@pytest.fixture
-def command(english, tmp_path_factory):
-    cache = tmp_path_factory.getbasetemp() / "cache"
-
-    def run(output, *arguments):
-        fixed = ["--scale", "smoke", "--text", english, "--cache", cache, "--output", output]
-        return job.main([str(argument) for argument in (*fixed, *arguments)])
-
-    return run
-
-
 def test_the_smoke_scale_reports_every_network_at_every_stage(
     command, tmp_path, capsys, monkeypatch
 ):

@@ -150,17 +150,6 @@ def test_stages_reach_from_the_start_to_the_end(steps):
 # --- The command ---
 
 
-@pytest.fixture
-def command(english, tmp_path_factory):
-    cache = tmp_path_factory.getbasetemp() / "cache"
-
-    def run(output, *arguments):
-        fixed = ["--scale", "smoke", "--text", english, "--cache", cache, "--output", output]
-        return job.main([str(argument) for argument in (*fixed, *arguments)])
-
-    return run
-
-
 def test_the_smoke_scale_measures_the_runs_own_coordinates(command, tmp_path, capsys, monkeypatch):
     measured, deaths = [], iter([1])
     distribution = job.distribution
