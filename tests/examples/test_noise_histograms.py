@@ -182,6 +182,7 @@ def test_a_sample_does_not_differ_from_itself():
 # --- The command ---
 
 
+@pytest.mark.slow
 def test_the_smoke_scale_reports_every_network_at_every_stage(
     command, tmp_path, capsys, monkeypatch
 ):
