@@ -147,6 +147,15 @@ def test_gradients_that_are_not_finite_do_not_stop_training():
     assert np.isnan(history["noise_norm"]).all()
 
 
+@pytest.fixture
+def heeded_interrupts():
+    """A process started in the background may ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_interruption_is_kept_and_stops_training():
     class Endless(keras.utils.PyDataset):
         reads = 0
