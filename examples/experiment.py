@@ -4,7 +4,6 @@ A script says how it trains one run; the optimizers, rates and seeds to train wi
 `--tune` tries, the state on the disk and the report are the same for all.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import comparison
 import keras
+import script
 from script import write_json
 
 from keras_acclip import noise
@@ -29,28 +29,9 @@ def add_arguments(parser, rates, default, grid):
         default: Names of the optimizers to compare where none are given.
         grid: The factors that `--tune` multiplies a rate with.
     """
-
-    def names(text):
-        found = text.split(",")
-        unknown = [name for name in found if name not in rates]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(rates)}")
-        return list(dict.fromkeys(found))
-
-    def given_rates(text):
-        pairs = [pair.partition("=") for pair in text.split(",")]
-        try:
-            found = {name: float(rate) for name, _, rate in pairs}
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: want NAME=RATE,…") from None
-        names(",".join(found))
-        if not all(0 < rate < float("inf") for rate in found.values()):
-            raise argparse.ArgumentTypeError(f"{text!r}: a rate must be above 0")
-        return found
-
     add = parser.add_argument
-    add("--optimizers", type=names, default=default, help=", ".join(rates))
-    add("--rates", type=given_rates, default={}, help="e.g. acclip=3e-3,adam=2e-3")
+    add("--optimizers", type=script.names(rates), default=default, help=", ".join(rates))
+    add("--rates", type=script.rates(rates), default={}, help="e.g. acclip=3e-3,adam=2e-3")
     apart = grid[1] / grid[0]
     help = f"try {len(grid)} rates for each, {apart:.3g} times apart"
     add("--tune", action="store_true", help=help)

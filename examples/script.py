@@ -64,6 +64,36 @@ def positive_number(text):
     return number
 
 
+def names(allowed):
+    """The type of an option that lists some of the `allowed` names, parted by commas."""
+
+    def parse(text):
+        found = text.split(",")
+        unknown = [name for name in found if name not in allowed]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+        return list(dict.fromkeys(found))
+
+    return parse
+
+
+def rates(allowed):
+    """The type of an option that gives rates to some of the `allowed` names, as NAME=RATE,…."""
+
+    def parse(text):
+        pairs = [pair.partition("=") for pair in text.split(",")]
+        try:
+            found = {name: float(rate) for name, _, rate in pairs}
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: want NAME=RATE,…") from None
+        names(allowed)(",".join(found))
+        if not all(0 < rate < float("inf") for rate in found.values()):
+            raise argparse.ArgumentTypeError(f"{text!r}: a rate must be above 0")
+        return found
+
+    return parse
+
+
 def claim_output(output, settings):
     """Notes the settings in a new `output`; raises `ValueError` if it holds runs of other ones."""
     path = output / "settings.json"

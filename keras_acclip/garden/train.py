@@ -313,7 +313,7 @@ def run(
         noise_batches: Most batches a measurement. Defaults to 256.
         enable_async_checkpointing: Whether training goes on while a checkpoint is written. Not on
             one device, as such checkpoints cannot hold the position in the data, and not on
-            several workers, whose collectives they would get out of step.
+            several workers, as saving may synchronize variables, in which all take part.
 
     Returns:
         The trained `tf_keras.Model`.

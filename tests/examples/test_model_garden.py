@@ -65,6 +65,20 @@ def test_every_stage_reads_what_an_earlier_one_wrote(options):
     assert made == written
 
 
+def test_rates_can_be_tried(tmp_path):
+    line = ["--squad-rates", "acclip=0.25", "--output", str(tmp_path)]
+    stages = job.commands(job.parse_arguments(line))
+    rates = {
+        name: float(words[-1].partition("initial_learning_rate=")[2].partition(",")[0])
+        for name, words in stages.items()
+        if "initial_learning_rate" in words[-1]
+    }
+    expected = {
+        f"{task} {o}": rate for task, found in job.RATES.items() for o, rate in found.items()
+    }
+    assert rates == expected | {"squad acclip": 0.25}
+
+
 def test_a_bad_schedule_is_named(capsys):
     with pytest.raises(SystemExit):
         job.parse_arguments(["--pretraining-warmup", "5000"])
