@@ -66,18 +66,24 @@ def summary(runs, columns=COLUMNS):
     return rows
 
 
-def best_rates(runs):
-    """Dict from optimizer to the learning rate of its lowest mean validation loss.
+def best_rates(runs, measure="val_loss", highest=False):
+    """Dict from optimizer to the learning rate of the lowest mean of a measure over its runs.
 
-    A rate with a loss that is not finite counts as infinitely bad.
+    A rate with a value that is not finite counts as infinitely bad.
+
+    Args:
+        runs: Runs of several optimizers and learning rates.
+        measure: A name in the runs' history, of which the last value counts.
+        highest: Whether the highest mean is the best instead.
     """
+    sign = -1 if highest else 1
     rates = {}
     for optimizer, groups in groupby(grouped(runs).items(), key=lambda group: group[0][0]):
-        losses = {
-            rate: float(np.mean([final(run)["val_loss"] for run in group]))
+        means = {
+            rate: sign * float(np.mean([final(run)[measure] for run in group]))
             for (_, rate), group in groups
         }
-        rates[optimizer] = min(losses, key=lambda r: _or_infinite(losses[r]))
+        rates[optimizer] = min(means, key=lambda rate: _or_infinite(means[rate]))
     return rates
 
 
@@ -139,8 +145,8 @@ def plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _or_infinite(loss):
-    return loss if math.isfinite(loss) else math.inf
+def _or_infinite(value):
+    return value if math.isfinite(value) else math.inf
 
 
 # --- To read ---------------------------------------------------------------------------------

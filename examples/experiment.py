@@ -68,7 +68,7 @@ def folder(output, optimizer, rate, seed):
     return Path(output) / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
 
 
-def conduct(plan, output, prepare, report):
+def conduct(plan, output, prepare, report, measure="val_loss", label="validation loss"):
     """Trains what is missing of the runs of `plan` and reports on all. Returns the exit status.
 
     Args:
@@ -77,6 +77,8 @@ def conduct(plan, output, prepare, report):
         prepare: Function that reads the data and returns the function that makes a run of
             (optimizer, rate, seed). Where it raises a `ValueError`, that is what went wrong.
         report: Function of the list of runs.
+        measure: The name in a run's history to print of its end.
+        label: What to call it.
     """
     try:
         train = prepare()
@@ -88,8 +90,7 @@ def conduct(plan, output, prepare, report):
         for number, (optimizer, rate, seed) in enumerate(plan, 1):
             print(f"[{number}/{len(plan)}] {optimizer}, learning rate {rate:.3g}, seed {seed}")
             runs.append(train(optimizer, rate, seed))
-            loss = comparison.final(runs[-1])["val_loss"]
-            print(f"        validation loss {loss:.4f}", flush=True)
+            print(f"        {label} {comparison.final(runs[-1])[measure]:.4f}", flush=True)
     except KeyboardInterrupt:
         print(f"\nStopped. The same command goes on from here ({output}).")
         return 130
@@ -208,7 +209,7 @@ class StagedNoise(noise.GradientNoise):
 # --- What they come to -----------------------------------------------------------------------
 
 
-def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=None):
+def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=None, highest=False):
     """Prints what the runs came to: all rates tried, the best rates' table, paired differences.
 
     Args:
@@ -217,22 +218,24 @@ def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=Non
         baseline: The optimizer that the others are compared with.
         columns: The table's, as `comparison.COLUMNS`.
         measures: Dict from a name in the runs' history to what to call it; of each the paired
-            differences are shown. Defaults to the validation loss.
+            differences are shown, and the first decides on the rate. Defaults to the validation
+            loss.
+        highest: Whether the rate with the highest mean is the best, not the lowest.
 
     Returns:
         The runs at each optimizer's best rate, and what was printed as a dict.
     """
-    results = {}
+    results, measures = {}, measures or {"val_loss": "validation loss"}
     if tune:
         print(f"\nAll rates tried:\n{comparison.table(runs, columns)}")
         results["tuning"] = comparison.summary(runs, columns)
-        best = comparison.best_rates(runs)
+        best = comparison.best_rates(runs, next(iter(measures)), highest)
         for name in comparison.at_the_edge(runs, best):
             print(f"{name}: the best rate is the grid's last; --rates moves its middle")
         runs = [run for run in runs if run["learning_rate"] == best[run["optimizer"]]]
     print(f"\n{comparison.table(runs, columns)}\n")
     results |= {"summary": comparison.summary(runs, columns), "differences": []}
-    for measure, label in (measures or {"val_loss": "validation loss"}).items():
+    for measure, label in measures.items():
         differences = comparison.paired_difference(runs, baseline, measure=measure)
         print(comparison.sentences(differences, label))
         results["differences"] += [{"measure": measure} | row for row in differences]

@@ -32,6 +32,7 @@ import subprocess
 import sys
 import time
 
+import garden_runs
 import script
 
 SCALES = {
@@ -119,46 +120,16 @@ def module(name, arguments):
 
 
 def training_command(experiment, optimizer, model_dir, data, seed, override):
-    """The command line of one training.
-
-    Args:
-        experiment: `"bert_pretraining"` or `"bert_squad"`.
-        optimizer: Name of a shipped file.
-        model_dir: Where the run is kept.
-        data: A `data.yaml`.
-        seed: Of weights, dropout and the order of the data.
-        override: dict from a parameter's name to its value.
-    """
-    values = ",".join(f"{name}={value}" for name, value in override.items())
-    return module(
-        "train",
-        [
-            *(f"--experiment=acclip/{experiment}", "--mode=train_and_eval"),
-            *("--config_file=bert_tiny", f"--config_file={optimizer}", "--config_file=cpu"),
-            *(f"--config_file={data}", f"--model_dir={model_dir}", f"--seed={seed}"),
-            f"--params_override={values}",
-        ],
-    )
-
-
-def schedule(rate, steps, warmup, every):
-    """Parameters of a linear warm-up and decay, and of when to report."""
-    interval = max(1, steps // every)
-    config = "trainer.optimizer_config"
-    return {
-        "trainer.train_steps": steps,
-        "trainer.steps_per_loop": interval,
-        "trainer.summary_interval": interval,
-        "trainer.checkpoint_interval": interval,
-        f"{config}.learning_rate.polynomial.initial_learning_rate": rate,
-        f"{config}.learning_rate.polynomial.decay_steps": steps,
-        f"{config}.warmup.polynomial.warmup_steps": warmup,
-    }
+    """The command line of one training of `bert_tiny`, as `garden_runs.training_flags`."""
+    files = ("bert_tiny", optimizer, "cpu", data)
+    flags = garden_runs.training_flags(experiment, files, model_dir, seed, override)
+    return garden_runs.command(flags)
 
 
 def pretraining_command(optimizer, rate, seed, options):
     """The command that pretrains with an optimizer."""
-    override = schedule(rate, options.pretraining_steps, options.pretraining_warmup, every=8) | {
+    steps, warmup = options.pretraining_steps, options.pretraining_warmup
+    override = garden_runs.schedule(rate, steps, warmup, reports=8) | {
         "trainer.validation_interval": max(1, options.pretraining_steps // 8),
         "trainer.validation_steps": options.validation_steps,
         "task.train_data.global_batch_size": options.pretraining_batch,
@@ -171,7 +142,8 @@ def pretraining_command(optimizer, rate, seed, options):
 
 def squad_command(optimizer, rate, seed, options):
     """The command that fine-tunes and evaluates what was pretrained with the same optimizer."""
-    override = schedule(rate, options.squad_steps, options.squad_steps // 10, every=4) | {
+    steps = options.squad_steps
+    override = garden_runs.schedule(rate, steps, steps // 10, reports=4) | {
         "trainer.validation_interval": options.squad_steps,
         "task.init_checkpoint": options.output / "pretraining" / optimizer,
         "task.train_data.global_batch_size": options.squad_batch,

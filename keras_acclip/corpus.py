@@ -258,6 +258,31 @@ def expand(patterns):
     return list(dict.fromkeys(map(Path, paths)))
 
 
+def excerpt(corpus, characters):
+    """A part of a corpus: as many whole documents as it takes, chosen by their text alone.
+
+    Args:
+        corpus: A `Corpus`.
+        characters: How long the training text must be, if there is that much. The held-out text
+            has one character for every `HELD_OUT_EVERY` of them.
+
+    Returns:
+        A `Corpus`, its documents in the order that they had.
+    """
+    return Corpus(
+        name=f"{characters:,} characters of {corpus.name}",
+        train=_documents_up_to(corpus.train, characters),
+        validation=_documents_up_to(corpus.validation, characters // HELD_OUT_EVERY),
+    )
+
+
+def _documents_up_to(documents, characters):
+    by_text = sorted(range(len(documents)), key=lambda i: zlib.crc32(documents[i].encode()))
+    lengths = itertools.accumulate((len(documents[i]) for i in by_text), initial=0)
+    taken = sum(length < characters for length in itertools.islice(lengths, len(documents)))
+    return tuple(documents[i] for i in sorted(by_text[:taken]))
+
+
 def _pieces(text, count):
     """`text` cut into about `count` pieces of like length, each cut at white space."""
     cuts = {0, len(text)}

@@ -152,3 +152,22 @@ def test_validation_text_leaves_the_training_text_whole(tmp_path, english):
     parts = corpus.text_files([english], [tmp_path / "v.txt"])
     assert parts.train == (english.read_text("utf-8"),)
     assert parts.validation == ("held out",)
+
+
+def test_an_excerpt_has_whole_documents_up_to_the_length():
+    documents = tuple(f"{number} " * 50 for number in range(100, 400))
+    whole = corpus.Corpus("text", documents, documents[:60])
+    size = len(documents[0])
+    part = corpus.excerpt(whole, 40 * size)
+    assert len(part.train) == 40
+    assert len(part.validation) == 40 // corpus.HELD_OUT_EVERY
+    assert [d for d in documents if d in part.train] == list(part.train)
+    assert corpus.excerpt(whole, 40 * size - 1).train == part.train
+    assert len(corpus.excerpt(whole, 40 * size + 1).train) == 41
+
+    # Which documents they are does not depend on their places.
+    turned = corpus.Corpus("text", documents[::-1], documents[:60])
+    assert corpus.excerpt(turned, 40 * size).train == part.train[::-1]
+
+    everything = corpus.excerpt(whole, 10**12)
+    assert (everything.train, everything.validation) == (whole.train, whole.validation)

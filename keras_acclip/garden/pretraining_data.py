@@ -13,6 +13,7 @@ import yaml
 
 from keras_acclip import corpus as texts
 from keras_acclip.garden import shards
+from keras_acclip.garden.processes import available_cpus
 from keras_acclip.garden.shards import DataError
 from keras_acclip.vocabulary import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
 
@@ -191,9 +192,7 @@ def make_pretraining_data(
                 for number, (path, documents) in enumerate(zip(paths, dealt, strict=True))
             }
             make = _write_text if recipe.dynamic else _write_examples
-            examples[part] = shards.make_missing(
-                make, tasks, processes or shards.default_processes(), part
-            )
+            examples[part] = shards.make_missing(make, tasks, processes or available_cpus(), part)
         config = _config(output, counts, len(vocabulary), recipe)
         notes = "".join(f"# {number} {part} examples\n" for part, number in examples.items())
         shards.write_file(output / "data.yaml", notes + yaml.safe_dump(config, sort_keys=False))

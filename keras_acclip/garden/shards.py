@@ -8,15 +8,10 @@ import contextlib
 import fcntl
 import functools
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 
 from keras_acclip.atomic import replacing, write_atomically
+from keras_acclip.garden.processes import KilledError, run
 
 
 class DataError(ValueError):
@@ -139,56 +134,27 @@ def make_missing(make, tasks, processes, title):
         mininterval=0.1 if sys.stderr.isatty() else 10.0,
     )
     with bar:
-        for path in _run(functools.partial(_make_shard, make), tasks, missing, processes):
-            counts[path] = count_records(path)
-            if not counts[path]:
-                raise DataError(f"{path}: no example came out of the text")
-            bar.update()
+        made = functools.partial(_make_shard, make)
+        try:
+            for path in run(made, [(path, tasks[path]) for path in missing], processes):
+                counts[path] = count_records(path)
+                if not counts[path]:
+                    raise DataError(f"{path}: no example came out of the text")
+                bar.update()
+        except KilledError:
+            raise DataError(
+                "a process was killed while it made a shard; fewer --processes take less memory"
+            ) from None
     return sum(counts.values())
 
 
-def _make_shard(make, path, task):
+def _make_shard(make, path_and_task):
     import tensorflow as tf
 
+    path, task = path_and_task
     try:
         with writing(path), replacing(path) as partial:
             make(str(partial), task)
     except tf.errors.OpError as error:
         raise DataError(f"{path}: can't be written: {error.message}") from None
     return path
-
-
-def _run(function, tasks, paths, processes):
-    """Yields `function(path, tasks[path])` for each path, in the order in which they are ready."""
-    if processes == 1 or len(paths) < 2:
-        yield from (function(path, tasks[path]) for path in paths)
-        return
-    # TensorFlow's threads don't survive a fork.
-    pool = ProcessPoolExecutor(
-        min(processes, len(paths)), multiprocessing.get_context("spawn"), _start_worker
-    )
-    try:
-        for future in as_completed([pool.submit(function, path, tasks[path]) for path in paths]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise DataError(
-            "a process was killed while it made a shard; fewer --processes take less memory"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker():
-    """Has a worker die with its parent, and without a word at Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def default_processes():
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

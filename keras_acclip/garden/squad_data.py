@@ -10,6 +10,7 @@ import yaml
 
 from keras_acclip.corpus import cache_key
 from keras_acclip.garden import shards
+from keras_acclip.garden.processes import available_cpus
 from keras_acclip.garden.shards import DataError
 from keras_acclip.vocabulary import read_vocabulary
 
@@ -183,7 +184,7 @@ def make_squad_data(train, dev, vocab, output, windows=None, processes=None):
         vocab = str(output / "vocab.txt")
         tasks = {path: (part, vocab, windows) for path, part in zip(paths, parts, strict=True)}
         examples = shards.make_missing(
-            _write_examples, tasks, processes or shards.default_processes(), "train"
+            _write_examples, tasks, processes or available_cpus(), "train"
         )
         config = _config(output, len(parts), len(vocabulary), windows)
         notes = f"# {examples} train examples\n"

@@ -81,6 +81,17 @@ def test_best_rate_has_the_lowest_mean_validation_loss():
     assert comparison.at_the_edge(runs[2:], best) == ["adam"]
 
 
+def test_the_best_rate_can_be_that_of_the_highest_measure():
+    f1 = {1e-4: 20.0, 5e-4: 25.0, 1e-3: math.nan}
+    runs = [
+        {"optimizer": "adam", "learning_rate": rate, "seed": 0}
+        | {"history": [{"f1": value, "seconds": 1.0}]}
+        for rate, value in f1.items()
+    ]
+    assert comparison.best_rates(runs, "f1", highest=True) == {"adam": 5e-4}
+    assert comparison.best_rates(runs, "f1") == {"adam": 1e-4}
+
+
 def test_table_holds_each_optimizers_figures(runs, losses):
     header, _, *rows = comparison.table(runs).splitlines()
     assert header.split("|")[1].strip() == "optimizer"

@@ -1,0 +1,275 @@
+"""Pretrains BERT of 6, 12 and 24 layers with four optimizers: the paper's Figure 3 (b, c), Table 2.
+
+    python examples/bert.py
+    python examples/bert.py --tune --seeds 1
+    python examples/bert.py --scale paper --text 'wikipedia/*.txt.gz' --runtime tpu --commands
+
+The claim (Section 5.2): ACClip pretrains BERT to a lower validation loss and a higher accuracy of
+the masked words than Adam, at each size; SGD with momentum, clipped by its global norm or not, is
+behind both.
+
+Every run is a training of `keras_acclip.garden`: the Model Garden's BERT with masked-LM and
+next-sentence head, `acclip/bert_pretraining`, by the shipped config files of model, optimizer and
+machine. "Adam" is `adamw.yaml`, as BERT was trained (Devlin et al., 2019). With one seed, every
+optimizer gets the same initial weights, the same examples in the same order, and the same linear
+warm-up and decay. `--scale paper` takes the files as they are; the other scales have as many layers
+but narrower ones, shorter examples and fewer of them, and no dropout. `--commands` prints the
+command line of each training, to be run on machines of your own; where their folders are in their
+places, the script takes them as done and compares.
+
+Stopped by whatever means and started again with the same `--output`, each run goes on after its
+last checkpoint, with the result that it would have had.
+"""
+
+import functools
+import sys
+
+import comparison
+import experiment
+import garden_runs
+import script
+
+from keras_acclip import corpus
+from keras_acclip.garden.pretraining_data import PACKAGES, Recipe, make_pretraining_data
+
+SCALES = {
+    "small": {
+        "steps": 360,
+        "warmup": 120,
+        "reports": 4,
+        "batch_size": 16,
+        "sequence_length": 64,
+        "vocabulary_size": 4096,
+        "characters": 4_000_000,
+        "validation_batches": 6,
+        "seeds": 3,
+    },
+    "smoke": {
+        "steps": 6,
+        "warmup": 2,
+        "reports": 2,
+        "batch_size": 4,
+        "sequence_length": 32,
+        "vocabulary_size": 512,
+        "characters": 50_000,
+        "validation_batches": 1,
+        "seeds": 1,
+    },
+    "paper": {
+        "steps": 900_000,
+        "warmup": 10_000,
+        "reports": 90,
+        "batch_size": 256,
+        "sequence_length": 128,
+        "vocabulary_size": 30_522,
+        "characters": 10**12,
+        "validation_batches": 64,
+        "seeds": 1,
+    },
+}
+LAYERS = {"small": "6", "smoke": "2", "paper": "6,12,24"}
+HIDDEN = {"small": 64, "smoke": 32, "paper": None}
+VALIDATION_BATCH = 64
+RATES = {
+    "small": {"adamw": 2e-3, "sgd": 0.1, "gclip": 1.0, "acclip": 2e-3},
+    "paper": {"adamw": 1e-4, "sgd": 0.1, "gclip": 0.3, "acclip": 1e-4},
+}
+RATES["smoke"] = RATES["small"]
+GRID = (1 / 4, 1 / 2, 1, 2, 4)  # Times the rate above, for --tune.
+# A history's names and the validation's summaries.
+MEASURES = {"val_loss": "validation_loss", "val_accuracy": "masked_lm_accuracy"}
+LABELS = {"val_loss": "validation loss", "val_accuracy": "masked-LM accuracy"}
+COLUMNS = {
+    "train loss": ("loss", 3),
+    "validation loss": ("val_loss", 3),
+    "masked-LM accuracy": ("val_accuracy", 4),
+    "tokens/s": ("tokens_per_second", 0),
+    "seconds": ("seconds", 1),
+}
+
+
+# --- Data ------------------------------------------------------------------------------------
+
+
+def load_text(options):
+    """The text that the command line asks for: docstrings, or files; `--characters` of it.
+
+    Raises:
+        corpus.TextError: If a file can't be used; the message names it.
+    """
+    if options.text:
+        text = corpus.text_files(options.text)
+    else:
+        text = corpus.embedded_corpus(options.cache, PACKAGES)
+    return corpus.excerpt(text, options.characters)
+
+
+def make_data(text, options):
+    """The path of the pretraining data's `data.yaml`, made where it is missing."""
+    folder = options.output / "data"
+    make_pretraining_data(
+        text,
+        folder,
+        vocab_size=options.vocabulary_size,
+        recipe=Recipe(seq_length=options.sequence_length, dupe_factor=1),
+    )
+    return folder / "data.yaml"
+
+
+# --- Training --------------------------------------------------------------------------------
+
+
+def flags(optimizer, rate, seed, layers, options):
+    """The flags of a training.
+
+    Args:
+        optimizer: The name of a shipped file.
+        rate: The schedule's peak.
+        seed: Of weights, dropout and the order of the data.
+        layers: A key of `garden_runs.MODELS`.
+        options: The command line's.
+    """
+    override = garden_runs.schedule(rate, options.steps, options.warmup, options.reports)
+    override |= garden_runs.narrowed(options.hidden) | garden_runs.of_a_comparison(options.runtime)
+    override |= {
+        "trainer.validation_interval": override["trainer.steps_per_loop"],
+        "trainer.validation_steps": options.validation_batches,
+        "task.train_data.global_batch_size": options.batch_size,
+        "task.validation_data.global_batch_size": VALIDATION_BATCH,
+    }
+    model = garden_runs.MODELS[layers]
+    files = (model, optimizer, options.runtime, options.output / "data" / "data.yaml")
+    folder = experiment.folder(options.output / model, optimizer, rate, seed)
+    return garden_runs.training_flags("bert_pretraining", files, folder, seed, override)
+
+
+def history(folder, options):
+    """A run's history, as `garden_runs.history` reads it."""
+    tokens = options.batch_size * options.sequence_length
+    return garden_runs.history(folder, MEASURES, tokens)
+
+
+# --- The command -----------------------------------------------------------------------------
+
+
+def add_options(parser):
+    """Adds the options that name text and sizes to a command line of `script`."""
+    add = parser.add_argument
+    add("--text", nargs="+", metavar="FILE", help="plain or .gz, globs; default: docstrings")
+    sizes = script.names(garden_runs.MODELS)
+    defaults = "; ".join(f"{scale} {layers}" for scale, layers in LAYERS.items())
+    add("--layers", type=sizes, help=f"of {', '.join(garden_runs.MODELS)}; default: {defaults}")
+
+
+def parse_arguments(arguments=None):
+    """The command line, checked."""
+    parser = script.parser(__doc__, SCALES, "out/bert")
+    add_options(parser)
+    help = "width of a layer; default: small 64, smoke 32, paper as the model's file has it"
+    parser.add_argument("--hidden", type=script.positive, help=help)
+    garden_runs.add_options(parser)
+    experiment.add_arguments(parser, RATES["small"], list(RATES["small"]), GRID)
+    options = script.parse(parser, SCALES, arguments)
+    garden_runs.check(parser, options)
+    options.layers = options.layers or LAYERS[options.scale].split(",")
+    options.hidden = options.hidden or HIDDEN[options.scale]
+    if options.hidden and options.hidden % 32:
+        parser.error(f"--hidden {options.hidden} must be a multiple of 32, the size of a head")
+    if options.steps % options.reports:
+        parser.error(f"--steps {options.steps} must be a multiple of --reports {options.reports}")
+    if options.warmup >= options.steps:
+        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
+    return options
+
+
+def rates(options):
+    """Dict from optimizer to the learning rate that is asked for."""
+    return RATES[options.scale] | options.rates
+
+
+def report(runs, layers, options):
+    """Prints what the runs of one size came to, and draws it. Returns it as a dict."""
+    print(f"\n{layers} layers:")
+    runs, results = experiment.report(runs, options.tune, "adamw", COLUMNS, LABELS)
+    path = options.output / garden_runs.MODELS[layers] / "loss.png"
+    width = f"{options.hidden} wide, " if options.hidden else ""
+    title = (
+        f"BERT, {layers} layers, {width}{options.steps:,} steps of {options.batch_size} × "
+        f"{options.sequence_length} tokens, seeds 0 to {options.seeds - 1}"
+    )
+    curves = {
+        "val_loss": ("Validation loss", "masked LM + next sentence (nats)"),
+        "val_accuracy": ("Masked-LM accuracy", "part of the masked words"),
+    }
+    comparison.plot_curves(runs, path, title, curves)
+    return results
+
+
+def pretrain(options, report):
+    """Makes the data, trains what is missing of each size's runs and reports on them.
+
+    Args:
+        options: The command line's.
+        report: Function of a list of runs and their number of layers.
+
+    Returns:
+        The exit status, and the `script.Parts` if that is 0.
+    """
+    settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
+    try:
+        text = load_text(options)
+        settings |= {"hidden": options.hidden, "text": f"{text.name} ({text.fingerprint})"}
+        parts = script.Parts(options.output, settings)
+        make_data(text, options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2, None
+    plan = experiment.plan(options, RATES[options.scale], GRID)
+    for layers in options.layers:
+        print(f"\n{layers} layers: {len(plan)} trainings, {options.jobs} at a time")
+        status = experiment.conduct(
+            plan,
+            options.output,
+            functools.partial(start, plan, layers, options),
+            functools.partial(report, layers=layers),
+        )
+        if status:
+            return status, None
+    return 0, parts
+
+
+def start(plan, layers, options):
+    """Starts the trainings of one size; see `garden_runs.start`."""
+    return garden_runs.start(
+        lambda *spec: flags(*spec, layers, options),
+        plan,
+        options.steps,
+        lambda folder: history(folder, options),
+        options.jobs,
+    )
+
+
+def main(arguments=None):
+    """Reads the command line, trains what it asks for and reports. Returns the exit status."""
+    options = parse_arguments(arguments)
+    if options.commands:
+        plan = experiment.plan(options, RATES[options.scale], GRID)
+        for layers in options.layers:
+            garden_runs.print_commands(flags(*spec, layers, options) for spec in plan)
+        return 0
+    results = {}
+
+    def keep(runs, layers):
+        results[layers] = report(runs, layers, options)
+
+    status, parts = pretrain(options, keep)
+    if status:
+        return status
+    parts.finish({"layers": results}, ("tensorflow", "tf_keras", "tf-models-official"))
+    pictures = (f"{garden_runs.MODELS[layers]}/loss.png" for layers in options.layers)
+    print(f"\nWritten under {options.output}: results.json, {', '.join(pictures)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

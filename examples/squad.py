@@ -1,0 +1,283 @@
+"""Fine-tunes the BERTs of `bert.py` to answer questions, ACClip beside Adam: the paper's Table 3.
+
+    python examples/squad.py
+    python examples/squad.py --tune --seeds 1
+    python examples/squad.py --scale paper --train train-v1.1.json --dev dev-v1.1.json --runtime gpu
+
+The claim (Section 5.2): pretrained and fine-tuned with ACClip, BERT answers SQuAD v1.1's questions
+better than with Adam, by exact match (EM) and F1, at each size.
+
+Each optimizer fine-tunes what it has pretrained itself, seed by seed: the run of seed 1 starts from
+the pretraining of seed 1. What `bert.py` has not yet pretrained under `--pretraining` is pretrained
+first, at the same scale. Every run is a training of `keras_acclip.garden`, `acclip/bert_squad`,
+scored by SQuAD's official script; "Adam" is `adamw.yaml`. By default the questions are made out of
+the text that the models were pretrained on, about held-out documents for the score; `--train` and
+`--dev` take SQuAD's files. `--commands` prints the command lines of the fine-tunings.
+
+Stopped by whatever means and started again with the same `--output`, each run goes on after its
+last checkpoint, with the result that it would have had.
+"""
+
+import functools
+import shlex
+import sys
+from itertools import cycle
+from pathlib import Path
+
+import bert
+import experiment
+import garden_runs
+import matplotlib.pyplot as plt
+import numpy as np
+import script
+
+from keras_acclip.garden.questions import make_questions
+from keras_acclip.garden.squad_data import Windows, make_squad_data
+from keras_acclip.noise import plots
+
+SCALES = {
+    "small": {
+        "steps": 300,
+        "warmup": 30,
+        "batch_size": 8,
+        "sequence_length": 128,
+        "questions": 4000,
+        "seeds": 3,
+    },
+    "smoke": {
+        "steps": 4,
+        "warmup": 1,
+        "batch_size": 4,
+        "sequence_length": 128,
+        "questions": 40,
+        "seeds": 1,
+    },
+    "paper": {
+        "steps": 8310,
+        "warmup": 831,
+        "batch_size": 32,
+        "sequence_length": 384,
+        "questions": 10_000,
+        "seeds": 5,
+    },
+}
+RATES = {
+    "small": {"adamw": 5e-4, "acclip": 5e-4},
+    "paper": {"adamw": 5e-5, "acclip": 5e-5},
+}
+RATES["smoke"] = RATES["small"]
+GRID = (1 / 4, 1 / 2, 1, 2, 4)  # Times the rate above, for --tune.
+MEASURES = {"f1": "final_f1", "em": "exact_match"}  # The validation's summaries, from 0 to 1.
+LABELS = {"f1": "F1 (%)", "em": "EM (%)"}
+COLUMNS = {
+    "train loss": ("loss", 3),
+    "EM (%)": ("em", 2),
+    "F1 (%)": ("f1", 2),
+    "seconds": ("seconds", 1),
+}
+VALIDATION_BATCH = 64
+
+
+def pretraining_arguments(options):
+    """The arguments of the `bert.py` that pretrains what is to be fine-tuned."""
+    arguments = [
+        *("--scale", options.scale, "--output", options.pretraining, "--cache", options.cache),
+        *("--optimizers", ",".join(options.optimizers), "--seeds", options.seeds),
+        *("--layers", ",".join(options.layers), "--runtime", options.runtime),
+        *("--jobs", options.jobs),
+        *(("--text", *options.text) if options.text else ()),
+        *shlex.split(options.pretraining_options),
+    ]
+    return [str(argument) for argument in arguments]
+
+
+def make_data(options, pretraining):
+    """The path of the question-answering data's `data.yaml`, made where it is missing.
+
+    Args:
+        options: The command line's.
+        pretraining: `bert.py`'s, for the text and the vocabulary.
+    """
+    train, dev = options.train, options.dev
+    if not train:
+        folder = options.output / "questions"
+        text = bert.load_text(pretraining)
+        make_questions(text, folder, options.questions, max(1, options.questions // 4))
+        train, dev = folder / "train.json", folder / "dev.json"
+    vocabulary = pretraining.output / "data" / "vocab.txt"
+    windows = Windows(seq_length=options.sequence_length)
+    make_squad_data(train, dev, vocabulary, options.output / "data", windows)
+    return options.output / "data" / "data.yaml"
+
+
+def flags(optimizer, rate, seed, layers, options, pretraining):
+    """The flags of a fine-tuning.
+
+    Args:
+        optimizer: The name of a shipped file.
+        rate: The schedule's peak.
+        seed: Of the new head, dropout and the order of the questions, and of the pretraining.
+        layers: A key of `garden_runs.MODELS`.
+        options: The command line's.
+        pretraining: `bert.py`'s.
+    """
+    pretraining_rate = bert.rates(pretraining)[optimizer]
+    start = bert.flags(optimizer, pretraining_rate, seed, layers, pretraining)
+    override = garden_runs.schedule(rate, options.steps, options.warmup, reports=2)
+    override |= garden_runs.narrowed(pretraining.hidden)
+    override |= garden_runs.of_a_comparison(options.runtime)
+    override |= {
+        "trainer.validation_interval": options.steps,
+        "task.init_checkpoint": garden_runs.folder(start),
+        "task.train_data.global_batch_size": options.batch_size,
+        "task.validation_data.global_batch_size": VALIDATION_BATCH,
+    }
+    model = garden_runs.MODELS[layers]
+    files = (model, optimizer, options.runtime, options.output / "data" / "data.yaml")
+    folder = experiment.folder(options.output / model, optimizer, rate, seed)
+    return garden_runs.training_flags("bert_squad", files, folder, seed, override)
+
+
+def history(folder, options):
+    """A run's history, EM and F1 in percent."""
+    tokens = options.batch_size * options.sequence_length
+    rows = garden_runs.history(folder, MEASURES, tokens)
+    return [row | {name: 100 * row[name] for name in MEASURES} for row in rows]
+
+
+def start(plan, layers, options, pretraining):
+    """Starts the fine-tunings of one size; see `garden_runs.start`."""
+    return garden_runs.start(
+        lambda *spec: flags(*spec, layers, options, pretraining),
+        plan,
+        options.steps,
+        lambda folder: history(folder, options),
+        options.jobs,
+    )
+
+
+def plot_scores(runs_of, path, title):
+    """Saves a panel for EM and one for F1: each seed's score, and mean and standard deviation.
+
+    Args:
+        runs_of: Dict from a number of layers to the runs, one learning rate for each optimizer.
+        path: Where to save the figure.
+        title: Its title.
+    """
+    with plots.style():
+        figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+        for panel, name in zip(panels, ("em", "f1"), strict=True):
+            optimizers = list(
+                dict.fromkeys(r["optimizer"] for runs in runs_of.values() for r in runs)
+            )
+            for column, (optimizer, marker) in enumerate(
+                zip(optimizers, cycle("os^D"), strict=False)
+            ):
+                for place, runs in enumerate(runs_of.values()):
+                    scores = [r["history"][-1][name] for r in runs if r["optimizer"] == optimizer]
+                    x = place + 0.2 * (column - (len(optimizers) - 1) / 2)
+                    spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0
+                    label = optimizer if not place else None
+                    line = panel.errorbar(
+                        x,
+                        np.mean(scores),
+                        spread,
+                        fmt=marker,
+                        capsize=5,
+                        label=label,
+                        color=f"C{column}",
+                    )
+                    panel.plot([x + 0.05] * len(scores), scores, ".", color=line[0].get_color())
+            panel.set(ylabel=LABELS[name], xlabel="layers", xlim=(-0.6, len(runs_of) - 0.4))
+            panel.set_xticks(range(len(runs_of)), list(runs_of))
+            panel.legend(title="mean ± sd; each seed")
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        plots.save(figure, path)
+    plt.close(figure)
+
+
+# --- The command -----------------------------------------------------------------------------
+
+
+def parse_arguments(arguments=None):
+    """The command line, checked."""
+    parser = script.parser(__doc__, SCALES, "out/squad")
+    add = parser.add_argument
+    help = "bert.py's --output; default: %(default)s"
+    add("--pretraining", type=Path, default=Path("out/bert"), metavar="DIR", help=help)
+    help = "more of bert.py's options, in one word"
+    add("--pretraining-options", default="", metavar="OPTIONS", help=help)
+    add("--train", type=Path, metavar="FILE", help="SQuAD v1.1 JSON; default: made out of the text")
+    add("--dev", type=Path, metavar="FILE", help="the same, to evaluate on")
+    bert.add_options(parser)
+    garden_runs.add_options(parser)
+    experiment.add_arguments(parser, RATES["small"], list(RATES["small"]), GRID)
+    options = script.parse(parser, SCALES, arguments)
+    garden_runs.check(parser, options)
+    options.layers = options.layers or bert.LAYERS[options.scale].split(",")
+    if bool(options.train) != bool(options.dev):
+        parser.error("--train and --dev go together")
+    if options.scale == "paper" and not options.train:
+        parser.error("--scale paper needs --train and --dev, SQuAD v1.1's files")
+    if options.steps % 2:
+        parser.error(f"--steps {options.steps} must be even")
+    if options.warmup >= options.steps:
+        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
+    return options
+
+
+def report(runs, layers, options):
+    """Prints what the runs of one size came to. Returns it as a dict."""
+    print(f"\n{layers} layers:")
+    return experiment.report(runs, options.tune, "adamw", COLUMNS, LABELS, highest=True)
+
+
+def main(arguments=None):
+    """Reads the command line, trains what it asks for and reports. Returns the exit status."""
+    options = parse_arguments(arguments)
+    pretraining = bert.parse_arguments(pretraining_arguments(options))
+    plan = experiment.plan(options, RATES[options.scale], GRID)
+    if options.commands:
+        for layers in options.layers:
+            garden_runs.print_commands(flags(*spec, layers, options, pretraining) for spec in plan)
+        return 0
+    status, _ = bert.pretrain(pretraining, report=lambda runs, layers: None)
+    if status:
+        return status
+    settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
+    settings |= {
+        "pretraining": str(options.pretraining),
+        "train": options.train and str(options.train),
+    }
+    try:
+        parts = script.Parts(options.output, settings)
+        make_data(options, pretraining)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    runs_of, results = {}, {}
+
+    def keep(layers, runs):
+        runs_of[layers], results[layers] = report(runs, layers, options)
+
+    for layers in options.layers:
+        print(f"\n{layers} layers: {len(plan)} fine-tunings, {options.jobs} at a time")
+        status = experiment.conduct(
+            plan,
+            options.output,
+            functools.partial(start, plan, layers, options, pretraining),
+            functools.partial(keep, layers),
+            "f1",
+            "F1 (%)",
+        )
+        if status:
+            return status
+    seeds = f"seeds 0 to {options.seeds - 1}"
+    plot_scores(runs_of, options.output / "scores.png", f"Answers to questions, {seeds}")
+    parts.finish({"layers": results}, ("tensorflow", "tf_keras", "tf-models-official"))
+    print(f"\nWritten under {options.output}: results.json, scores.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

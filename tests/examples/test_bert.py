@@ -1,0 +1,153 @@
+import importlib.util
+import json
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("official") is None, reason="needs the Model Garden"
+)
+
+job = pytest.importorskip("bert")
+squad = pytest.importorskip("squad")
+garden_runs = pytest.importorskip("garden_runs")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, english):
+    """The output of the smoke scale with one optimizer, and the arguments that made it."""
+    output = tmp_path_factory.mktemp("bert")
+    arguments = ["--scale", "smoke", "--text", str(english), "--output", str(output)]
+    arguments += ["--jobs", "1", "--optimizers", "acclip"]
+    assert job.main(arguments) == 0
+    return output, arguments
+
+
+def test_all_optimizers_get_the_same_but_for_rule_and_rate(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.yaml").write_text("{}")
+    options = job.parse_arguments(["--output", str(tmp_path)])
+    assert options.layers == ["6"]
+    rates = job.rates(options)
+    assert set(rates) == {"adamw", "sgd", "gclip", "acclip"}
+    found = {}
+    for name, rate in rates.items():
+        params = garden_runs.parameters(job.flags(name, rate, 1, "6", options)).as_dict()
+        config = params["trainer"].pop("optimizer_config")
+        assert config["optimizer"]["type"] == name
+        schedule = config["learning_rate"]["polynomial"]
+        assert schedule.pop("initial_learning_rate") == rate
+        found[name] = params, schedule, config["warmup"]
+    assert all(values == found["adamw"] for values in found.values())
+
+
+def test_the_papers_scale_is_that_of_the_files(tmp_path, capsys):
+    assert job.main(["--scale", "paper", "--commands", "--output", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 * 4
+    for model in ("bert_base_6l", "bert_base_12l", "bert_large_24l"):
+        assert sum(f"--config_file={model} " in line for line in lines) == 4
+    assert not any("hidden_size" in line for line in lines)
+    assert all("global_batch_size=256" in line for line in lines)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_smoke_run_reports_what_the_summaries_hold(pretrained):
+    output, _ = pretrained
+    results = json.loads((output / "results.json").read_text())
+    (row,) = results["layers"]["2"]["summary"]
+    (run,) = results["layers"]["2"]["runs"]
+    assert [r["step"] for r in run["history"]] == [3, 6]
+    assert row["val_loss"]["mean"] == run["history"][-1]["val_loss"]
+    folder = output / "bert_tiny" / "runs" / "acclip-0.002-0"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["validation"]["validation_loss"] == pytest.approx(row["val_loss"]["mean"])
+    assert metrics["validation"]["masked_lm_accuracy"] == pytest.approx(row["val_accuracy"]["mean"])
+    assert (output / "bert_tiny" / "loss.png").stat().st_size > 10_000
+    assert "step" in (folder / "train.log").read_text()
+
+
+def test_what_is_done_is_not_trained_again(pretrained, monkeypatch):
+    _, arguments = pretrained
+    monkeypatch.setattr(garden_runs, "train", lambda _: pytest.fail("trained again"))
+    assert job.main(arguments) == 0
+
+
+def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_path):
+    output, arguments = pretrained
+    first = output / "bert_tiny" / "runs" / "acclip-0.002-0"
+    flags = job.flags("acclip", 2e-3, 0, "2", job.parse_arguments(arguments))
+    flags = [f"--model_dir={tmp_path}" if f.startswith("--model_dir") else f for f in flags]
+    garden_runs.train(flags)
+    one, other = (
+        json.loads((folder / "metrics.json").read_text())["validation"]
+        for folder in (first, tmp_path)
+    )
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_other_settings_are_refused_in_the_same_folder(pretrained, capsys):
+    _, arguments = pretrained
+    assert job.main([*arguments, "--warmup", "3"]) == 2
+    assert "warmup: 2 → 3" in capsys.readouterr().err
+
+
+def test_a_missing_text_is_named(tmp_path, capsys):
+    assert job.main(["--text", str(tmp_path / "none.txt"), "--output", str(tmp_path)]) == 2
+    assert "none.txt" in capsys.readouterr().err
+
+
+def test_squad_fine_tunes_what_bert_pretrained(pretrained, english, tmp_path, monkeypatch, capsys):
+    output, _ = pretrained
+    arguments = ["--scale", "smoke", "--text", str(english), "--pretraining", str(output)]
+    arguments += ["--jobs", "1", "--optimizers", "acclip", "--output", str(tmp_path)]
+    assert squad.main(arguments) == 0
+    assert "EM (%)" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())["layers"]["2"]
+    (row,) = results["summary"]
+    folder = tmp_path / "bert_tiny" / "runs" / "acclip-0.0005-0"
+    metrics = json.loads((folder / "metrics.json").read_text())["validation"]
+    assert row["em"]["mean"] == pytest.approx(100 * metrics["exact_match"])
+    assert row["f1"]["mean"] == pytest.approx(100 * metrics["final_f1"])
+    assert (tmp_path / "scores.png").stat().st_size > 10_000
+
+    monkeypatch.setattr(garden_runs, "train", lambda _: pytest.fail("trained again"))
+    assert squad.main(arguments) == 0
+
+
+def test_each_seed_starts_from_its_own_optimizers_pretraining(tmp_path):
+    options = squad.parse_arguments(["--pretraining", str(tmp_path / "bert"), "--text", "a.txt"])
+    pretraining = job.parse_arguments(squad.pretraining_arguments(options))
+    assert (pretraining.text, pretraining.optimizers) == (["a.txt"], ["adamw", "acclip"])
+    for optimizer in options.optimizers:
+        for seed in range(2):
+            flags = squad.flags(optimizer, 1e-3, seed, "6", options, pretraining)
+            rate = job.rates(pretraining)[optimizer]
+            start = tmp_path / "bert" / "bert_base_6l" / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
+            assert f"task.init_checkpoint={start}," in flags[-1]
+            assert f"--seed={seed}" in flags
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--train", "a.json"], "--train and --dev go together"),
+        (["--scale", "paper"], "--scale paper needs --train and --dev"),
+        (["--warmup", "300"], "--warmup 300 must be below --steps 300"),
+        (["--steps", "5", "--warmup", "1"], "--steps 5 must be even"),
+    ],
+)
+def test_squads_bad_options_are_named(line, message, capsys):
+    with pytest.raises(SystemExit):
+        squad.parse_arguments(line)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_whole_smoke_scale_of_both(tmp_path, english, capsys):
+    text = ["--scale", "smoke", "--text", str(english), "--jobs", "2"]
+    assert job.main([*text, "--output", str(tmp_path / "bert")]) == 0
+    line = [*text, "--pretraining", str(tmp_path / "bert"), "--output", str(tmp_path / "squad")]
+    assert squad.main(line) == 0
+    printed = capsys.readouterr().out
+    assert "gclip − adamw, validation loss" in printed
+    assert "acclip − adamw, F1 (%)" in printed
