@@ -77,7 +77,7 @@ SCALES = {
         "image_steps": 540,
         "image_batch_size": 32,
         "image_rate": 0.1,
-        "noise_batches": 500,
+        "noise_batches": 400,
         "noise_batch_size": 8,
         "seeds": 1,
     },

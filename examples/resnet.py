@@ -67,7 +67,7 @@ OPTIMIZERS = {
     "adam": lambda rate: keras.optimizers.Adam(rate),
     "acclip": lambda rate: keras_acclip.ACClip(rate),
 }
-RATES = {"sgd": 0.1, "adam": 1e-2, "acclip": 1e-2}
+RATES = {"sgd": 0.1, "adam": 1e-2, "acclip": 3.2e-3}
 GRID = (1 / 10, 1 / 10**0.5, 1, 10**0.5, 10)  # Times the rate above, for --tune.
 COLUMNS = {
     "train loss": ("loss", 3),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def parser(doc, scales, output):
     Args:
         doc: The script's docstring.
         scales: dict from a scale's name to a dict from a setting's name to its number, an int or a
-            float; the same settings in each.
+            float; the same settings in each. A float that is 0 in one of them may be set to 0.
         output: The default output folder.
 
     Returns:
@@ -30,7 +31,9 @@ def parser(doc, scales, output):
     add("--scale", choices=scales, default="small", help="defaults for the numbers below")
     for name, default in scales["small"].items():
         defaults = ", ".join(f"{scale} {values[name]}" for scale, values in scales.items())
-        kind = positive_number if isinstance(default, float) else positive
+        with_zero = any(values[name] == 0 for values in scales.values())
+        number = number_from_zero if with_zero else positive_number
+        kind = number if isinstance(default, float) else positive
         add(f"--{name.replace('_', '-')}", type=kind, help=f"default: {defaults}")
     add("--output", type=Path, default=Path(output), help="default: %(default)s")
     add("--cache", type=Path, default=corpus.default_cache_dir(), help="default: %(default)s")
@@ -55,13 +58,25 @@ def positive(text):
 
 def positive_number(text):
     """The finite number above 0 that an option's text is."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
+    number = _number(text)
+    if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
+
+
+def number_from_zero(text):
+    """The finite number, 0 or above, that an option's text is."""
+    number = _number(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return number
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def names(allowed):

@@ -4,7 +4,11 @@ import math
 import pytest
 import script
 
-SCALES = {"small": {"seeds": 5, "rate": 0.5}, "smoke": {"seeds": 2, "rate": 0.25}}
+SCALES = {
+    "small": {"seeds": 5, "rate": 0.5, "dropout": 0.0},
+    "smoke": {"seeds": 2, "rate": 0.25, "dropout": 0.0},
+    "paper": {"seeds": 9, "rate": 0.1, "dropout": 0.1},
+}
 
 
 def parse(*arguments):
@@ -23,6 +27,11 @@ def test_numbers_are_the_scales_unless_given():
     assert str(parse().output) == "out/x"
 
 
+def test_what_a_scale_has_at_zero_can_be_set_to_zero():
+    options = parse("--scale", "paper", "--dropout", "0")
+    assert (options.dropout, options.rate) == (0.0, 0.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -30,7 +39,10 @@ def test_numbers_are_the_scales_unless_given():
         (["--seeds", "1.5"], "not a whole number above 0"),
         (["--rate", "-1"], "'-1' is not a number above 0"),
         (["--rate", "nan"], "not a number above 0"),
+        (["--rate", "0"], "not a number above 0"),
         (["--rate", "fast"], "not a number above 0"),
+        (["--dropout", "-0.1"], "'-0.1' is not a number from 0 on"),
+        (["--dropout", "nan"], "not a number from 0 on"),
     ],
 )
 def test_a_bad_number_is_named(arguments, message, capsys):
