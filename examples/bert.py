@@ -19,6 +19,29 @@ places, the script takes them as done and compares.
 
 Stopped by whatever means and started again with the same `--output`, each run goes on after its
 last checkpoint, with the result that it would have had.
+
+Where the default rates come from: `--tune --seeds 1 --rates adamw=2e-3,gclip=1`, five rates twice
+apart. Validation loss (masked LM and next sentence together) on seed 0, TensorFlow 2.20:
+
+    adamw   5e-4: 6.777   1e-3: 6.703   2e-3: 6.659   4e-3: 6.626   8e-3: 6.825
+    sgd     0.025: 6.783  0.05: 6.730   0.1: 6.676    0.2: 6.746    0.4: 9.053
+    gclip   0.25: 6.690   0.5: 6.637    1: 6.763      2: 7.451      4: 8.169
+    acclip  5e-4: 6.716   1e-3: 6.651   2e-3: 6.614   4e-3: 6.808   8e-3: 6.813
+
+None is at its grid's edge. Warm-up and GClip's threshold (0.5) were not tuned. The first command, 6
+layers, 10 minutes on 2 cores of a Zen 3, validation loss and masked-LM accuracy over seeds 0 to 2,
+mean ± standard deviation, with the 95% interval of the difference to Adam:
+
+    adamw   6.624 ± 0.007                         0.085 ± 0.004
+    sgd     6.649 ± 0.023  (-0.029 to +0.079)     0.089 ± 0.003  (-0.010 to +0.017)
+    gclip   6.638 ± 0.039  (-0.100 to +0.127)     0.091 ± 0.004  (-0.009 to +0.021)
+    acclip  6.663 ± 0.064  (-0.112 to +0.190)     0.072 ± 0.010  (-0.031 to +0.004)
+
+So the claim does not show at this scale: after 370,000 tokens a 6-layer BERT has learned hardly
+more than the frequencies of the words, where runs at too large a rate end (6.81), and no difference
+to Adam is settled. ACClip was ahead on the seed that its rate was chosen on and behind on the other
+two: 2e-3 is near the end of the range where it trains. Of 12 and 24 layers only the steps were
+timed (README).
 """
 
 import functools
@@ -36,7 +59,7 @@ SCALES = {
     "small": {
         "steps": 360,
         "warmup": 120,
-        "reports": 4,
+        "reports": 3,
         "batch_size": 16,
         "sequence_length": 64,
         "vocabulary_size": 4096,
@@ -71,7 +94,7 @@ LAYERS = {"small": "6", "smoke": "2", "paper": "6,12,24"}
 HIDDEN = {"small": 64, "smoke": 32, "paper": None}
 VALIDATION_BATCH = 64
 RATES = {
-    "small": {"adamw": 2e-3, "sgd": 0.1, "gclip": 1.0, "acclip": 2e-3},
+    "small": {"adamw": 4e-3, "sgd": 0.1, "gclip": 0.5, "acclip": 2e-3},
     "paper": {"adamw": 1e-4, "sgd": 0.1, "gclip": 0.3, "acclip": 1e-4},
 }
 RATES["smoke"] = RATES["small"]
