@@ -13,9 +13,9 @@ next-sentence head, `acclip/bert_pretraining`, by the shipped config files of mo
 machine. "Adam" is `adamw.yaml`, as BERT was trained (Devlin et al., 2019). With one seed, every
 optimizer gets the same initial weights, the same examples in the same order, and the same linear
 warm-up and decay. `--scale paper` takes the files as they are; the other scales have as many layers
-but narrower ones, shorter examples and fewer of them, and no dropout. `--commands` prints the
-command line of each training, to be run on machines of your own; where their folders are in their
-places, the script takes them as done and compares.
+but narrower ones, shorter examples and fewer of them, and no dropout. `--commands` makes the data
+and prints the command line of each training, to be run on machines of your own; where their folders
+are in their places, the script takes them as done and compares.
 
 Stopped by whatever means and started again with the same `--output`, each run goes on after its
 last checkpoint, with the result that it would have had.
@@ -228,25 +228,27 @@ def report(runs, layers, options):
     return results
 
 
+def prepare(options):
+    """Makes the data, where they are missing. Returns the output's `script.Parts`.
+
+    Raises:
+        ValueError: If the text can't be used, or the output holds runs of other settings.
+    """
+    settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
+    text = load_text(options)
+    settings |= {"hidden": options.hidden, "text": f"{text.name} ({text.fingerprint})"}
+    parts = script.Parts(options.output, settings)
+    make_data(text, options)
+    return parts
+
+
 def pretrain(options, report):
-    """Makes the data, trains what is missing of each size's runs and reports on them.
+    """Trains what is missing of each size's runs and reports on them. Returns the exit status.
 
     Args:
         options: The command line's.
         report: Function of a list of runs and their number of layers.
-
-    Returns:
-        The exit status, and the `script.Parts` if that is 0.
     """
-    settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
-    try:
-        text = load_text(options)
-        settings |= {"hidden": options.hidden, "text": f"{text.name} ({text.fingerprint})"}
-        parts = script.Parts(options.output, settings)
-        make_data(text, options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2, None
     plan = experiment.plan(options, RATES[options.scale], GRID)
     for layers in options.layers:
         print(f"\n{layers} layers: {len(plan)} trainings, {options.jobs} at a time")
@@ -257,8 +259,8 @@ def pretrain(options, report):
             functools.partial(report, layers=layers),
         )
         if status:
-            return status, None
-    return 0, parts
+            return status
+    return 0
 
 
 def start(plan, layers, options):
@@ -275,6 +277,11 @@ def start(plan, layers, options):
 def main(arguments=None):
     """Reads the command line, trains what it asks for and reports. Returns the exit status."""
     options = parse_arguments(arguments)
+    try:
+        parts = prepare(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if options.commands:
         plan = experiment.plan(options, RATES[options.scale], GRID)
         for layers in options.layers:
@@ -285,7 +292,7 @@ def main(arguments=None):
     def keep(runs, layers):
         results[layers] = report(runs, layers, options)
 
-    status, parts = pretrain(options, keep)
+    status = pretrain(options, keep)
     if status:
         return status
     parts.finish({"layers": results}, ("tensorflow", "tf_keras", "tf-models-official"))

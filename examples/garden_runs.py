@@ -28,7 +28,7 @@ def add_options(parser):
     cpus = processes.available_cpus()
     add("--runtime", choices=RUNTIMES, default="cpu", help="the machine; default: %(default)s")
     add("--jobs", type=script.positive, help=f"trainings at a time; default: {cpus}, or 1 off CPU")
-    add("--commands", action="store_true", help="print the trainings' command lines and stop")
+    add("--commands", action="store_true", help="print the trainings' commands, not train")
 
 
 def check(parser, options):

@@ -17,7 +17,24 @@ along the first optimizer's first run.
 Stopped by whatever means and started again with the same `--output`, it goes on after the last
 finished epoch, with the result that it would have had.
 
-The default rates are first guesses: `--tune` tries five, √10 apart, for each.
+Where the default rates come from: `--tune --seeds 2 --rates acclip=0.01`, five rates √10 apart.
+Validation loss, mean over seeds 0 and 1 (TensorFlow 2.20):
+
+    sgd     0.01: 0.069    0.032: 0.041   0.1: 0.030    0.32: 0.056    1: 0.035
+    adam    0.001: 0.064   0.0032: 0.040  0.01: 0.023   0.032: 0.026   0.1: 0.037
+    acclip  0.001: 0.039   0.0032: 0.021  0.01: 0.022   0.032: 0.090   0.1: 0.090
+
+The first command, seeds 0 to 4, 360 images held out: mean ± standard deviation, and the 95%
+interval of the difference to Adam with the same seed:
+
+    sgd     loss 0.040 ± 0.015  (-0.004 to +0.021)  accuracy 0.988 ± 0.005  (-0.005 to +0.006)
+    adam    loss 0.032 ± 0.009                      accuracy 0.987 ± 0.004
+    acclip  loss 0.030 ± 0.019  (-0.022 to +0.019)  accuracy 0.990 ± 0.008  (-0.009 to +0.014)
+
+So the three end alike, as the claim has it: on images adaptivity gains nothing that five seeds can
+show. SGD's noise (seed 0) was concentrated at steps 0 and 120 (Hill's index 30 and 8.8), and then,
+once the digits were known by heart, undecided or heavy-tailed (1.2 and 1.05 at steps 240 and 360,
+2.2 and 2.5 at the end): a few batches still have a gradient and most hardly any.
 """
 
 import sys

@@ -12,7 +12,7 @@ the pretraining of seed 1. What `bert.py` has not yet pretrained under `--pretra
 first, at the same scale. Every run is a training of `keras_acclip.garden`, `acclip/bert_squad`,
 scored by SQuAD's official script; "Adam" is `adamw.yaml`. By default the questions are made out of
 the text that the models were pretrained on, about held-out documents for the score; `--train` and
-`--dev` take SQuAD's files. `--commands` prints the command lines of the fine-tunings.
+`--dev` take SQuAD's files. `--commands` makes the data and prints the fine-tunings' command lines.
 
 Stopped by whatever means and started again with the same `--output`, each run goes on after its
 last checkpoint, with the result that it would have had.
@@ -237,13 +237,6 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     pretraining = bert.parse_arguments(pretraining_arguments(options))
     plan = experiment.plan(options, RATES[options.scale], GRID)
-    if options.commands:
-        for layers in options.layers:
-            garden_runs.print_commands(flags(*spec, layers, options, pretraining) for spec in plan)
-        return 0
-    status, _ = bert.pretrain(pretraining, report=lambda runs, layers: None)
-    if status:
-        return status
     settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
     settings |= {
         "pretraining": str(options.pretraining),
@@ -251,10 +244,18 @@ def main(arguments=None):
     }
     try:
         parts = script.Parts(options.output, settings)
+        bert.prepare(pretraining)
         make_data(options, pretraining)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if options.commands:
+        for layers in options.layers:
+            garden_runs.print_commands(flags(*spec, layers, options, pretraining) for spec in plan)
+        return 0
+    status = bert.pretrain(pretraining, report=lambda runs, layers: None)
+    if status:
+        return status
     runs_of, results = {}, {}
 
     def keep(layers, runs):
