@@ -18,8 +18,8 @@ stayed near the frequencies of the tokens for as many steps as fit here (one lay
 steps of 8 × 32 tokens, vocabulary 1,024, ACClip at five rates, seed 0: 5.46 to 5.54).
 `--scale paper` is not measured.
 
-Where the middles of the rates come from: `--tune`, five rates √10 apart around earlier middles, seed
-0, final validation loss (TensorFlow 2.20); 5.16 is where a run stays at the frequencies of the
+Where the middles of the rates come from: `--tune`, five rates √10 apart around earlier middles,
+seed 0, final validation loss (TensorFlow 2.20); 5.16 is where a run stays at the frequencies of the
 tokens:
 
     acclip            1e-3: 4.869   3.2e-3: 4.879  0.01: 5.160   0.032: 5.162  0.1: 5.163
@@ -32,8 +32,8 @@ tokens:
     sgd               0.03: 4.658   0.095: 4.492   0.3: 4.451    0.95: 4e18    3: NaN
 
 With the middles below no variant's best rate on seed 0 is at its grid's edge. The first command, 9
-minutes of one core; validation loss on seeds 1 to 3, mean ± standard deviation, and the 95% interval
-of the difference to ACClip (4.867 ± 0.059) on the same seeds:
+minutes of one core; validation loss on seeds 1 to 3, mean ± standard deviation, and the 95%
+interval of the difference to ACClip (4.867 ± 0.059) on the same seeds:
 
     coordinate-fixed 4.721 ± 0.026  -0.273 to -0.018   beta2-0.9     4.630 ± 0.036  -0.439 to -0.035
     global-moving    4.479 ± 0.010  -0.559 to -0.217   beta2-0.999   4.842 ± 0.222  -0.571 to +0.522
