@@ -105,7 +105,9 @@ def keras_run(variant, rate, seed, rows, steps):
     return model
 
 
-@pytest.mark.parametrize("variant", ["acclip", "global-moving"])
+@pytest.mark.parametrize(
+    "variant", ["acclip", pytest.param("global-moving", marks=pytest.mark.slow)]
+)
 def test_training_is_keras_own(variant, rows, task):
     get, rate = stepper_of(task), job.VARIANTS[variant].rate / 10
     other = job.train(variant, 3 * rate, 4, task, get)  # What a run leaves must not matter.
@@ -296,6 +298,7 @@ def test_tuning_only_looks_for_the_middles(command, tmp_path, capsys):
     assert "summary" not in results
 
 
+@pytest.mark.slow
 def test_every_variant_trains(task):
     get = stepper_of(task)
     losses = [

@@ -74,6 +74,7 @@ def test_what_is_done_is_not_trained_again(pretrained, monkeypatch):
     assert job.main(arguments) == 0
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_path):
     output, arguments = pretrained
     first = output / "bert_tiny" / "runs" / "acclip-0.002-0"

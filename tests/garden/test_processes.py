@@ -25,7 +25,7 @@ def fail(number):
     raise ZeroDivisionError(number)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_task_is_done_once(count):
     assert sorted(processes.run(square, [1, 2, 3, 4], count)) == [1, 4, 9, 16]
 
