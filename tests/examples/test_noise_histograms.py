@@ -228,7 +228,7 @@ def test_unusable_data_are_an_error_that_names_them(command, arguments, message,
         (["--steps", "8"], "--steps 8 must be at least 9"),
         (["--image-steps", "8"], "--image-steps 8 must be at least 9"),
         (["--noise-batches", "19"], "--noise-batches 19 must be at least 20"),
-        (["--warmup", "540"], "--warmup 540 must be below --steps 540"),
+        (["--warmup", "360"], "--warmup 360 must be below --steps 360"),
         (["--hidden", "100"], "--hidden 100 must be a multiple of 64"),
     ],
 )
