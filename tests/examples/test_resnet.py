@@ -38,6 +38,7 @@ def test_smoke_scale_reports_curves_differences_and_noise(tmp_path, capsys):
     assert not list(tmp_path.rglob("*.h5"))
 
 
+@pytest.mark.slow
 def test_interrupted_run_ends_as_the_unbroken_one(tmp_path, interrupt_next, monkeypatch, capsys):
     arguments = ("--optimizers", "acclip", "--seeds", "1")
     assert command(tmp_path / "unbroken", *arguments) == 0
