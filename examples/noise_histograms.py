@@ -31,18 +31,18 @@ concentrated, u: undecided, h: heavy-tailed):
     no attention, text            19.2 c   7.2 u   9.7 u   14.0 c   15.2 c   17.9 c
     attention, Gaussian input      169 c  11.6 c  10.9 c   11.0 c   10.9 c   10.8 c
     no attention, Gaussian input  83.3 c  10.5 c   4.7 h    7.9 u   10.6 c   10.9 c
-    ResNet, images                25.6 c   7.4 c  13.6 c   0.92 h   0.68 h   0.69 h
+    ResNet, images                25.6 c   7.4 c  13.6 c   0.92 u   0.68 u   0.69 u
 
-So the claim does not hold at this scale. Attention on text was never heavy-tailed, and the ResNet
-was, once it had learned its 1,437 digits by heart (training loss 0.009 and below): most of its
-batches then have hardly a gradient left and a few still have. Its variance settles all the same (in
-a quarter of the sample it is 0.7 to 1.5 times that of the whole), and `figure1.png` shows its far
-tail falling off, so that the verdict says less of that than of the bulk. The one heavy tail of the
-four BERT-like networks, without attention and on Gaussian input at step 180, is a few batches up to
-27 times the median. Nor did attention widen the noise: at the end sd ÷ mean was 0.013 lower with it
-on text (95% interval 0.003 to 0.023) and 0.001 higher on Gaussian input (0.0004 to 0.0017). Text
-did at initialization (0.052 wider than Gaussian input, 0.046 to 0.057), no longer at the end (0.028
-narrower, 0.017 to 0.040). One seed, and the intervals don't cover seeds.
+So the claim does not hold at this scale: attention on text was never heavy-tailed. The ResNet's
+noise is undecided once it has learned its 1,437 digits by heart (training loss 0.009 and below):
+most of its batches then have hardly a gradient left and a few still have, so that the bulk is as
+wide as a heavy tail's; but the far tail falls off, as `figure1.png` shows, and the variance settles
+(in a quarter of the sample it is 0.7 to 1.5 times that of the whole). The one heavy tail, without
+attention and on Gaussian input at step 180, is a few batches up to 27 times the median. Nor did
+attention widen the noise: at the end sd ÷ mean was 0.013 lower with it on text (95% interval 0.003
+to 0.023) and 0.001 higher on Gaussian input (0.0004 to 0.0017). Text did at initialization (0.052
+wider than Gaussian input, 0.046 to 0.057), no longer at the end (0.028 narrower, 0.017 to 0.040).
+One seed, and the intervals don't cover seeds.
 """
 
 import functools

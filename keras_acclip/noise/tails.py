@@ -827,7 +827,8 @@ def classify(sample):
     Heavy-tailed means, as in the paper, a tail index below 2: infinite variance. It is said when
     the 95% interval of Hill's index lies below 2 and the shape ξ of the excesses is above 0.4, both
     over a data-chosen threshold and over the far tail alone (the largest 3√n norms, at most a
-    fifth); or when the 95% interval of the former ξ lies above 1/2.
+    fifth); or when the 95% interval of the former ξ lies above 1/2 and that of the latter doesn't
+    lie below: a wide bulk with an end is no heavy tail.
 
     Concentrated means finite variance. It is said when Hill's interval lies above 2, the interval
     of ξ over the far tail alone lies below 1/2, and the
@@ -839,7 +840,7 @@ def classify(sample):
     ones with α from 1.5 to 2 or Student's with 3 degrees of freedom, until there are thousands of
     norms. Some laws with finite variance look as if they had none in samples of this size and are
     called heavy-tailed: lognormal with a standard deviation of the logarithm near 2 (nearly always,
-    of 500 norms), stretched exponential with exponent 1/2 (one time in four).
+    of 500 norms), stretched exponential with exponent 1/2 (one time in six).
 
     Args:
         sample: Norms, shape `(n,)`, finite and non-negative. With fewer than 100 norms, or where
@@ -898,7 +899,7 @@ def _judge(size, estimate, excess, far, excess_kurtosis):
             f"{evidence}, below 2: infinite variance; that of their excesses over a threshold "
             f"agrees ({1 / excess.shape:.3g}, of the {far.k} largest alone {1 / far.shape:.3g})."
         )
-    if excess.low > 0.5:
+    if excess.low > 0.5 and far.high >= 0.5:
         return "heavy-tailed", (
             f"The tail index of the {excess.k} largest of {size} norms, by their excesses over a "
             f"threshold, is {1 / excess.shape:.3g} (95% interval {1 / excess.high:.3g} to "
@@ -907,7 +908,9 @@ def _judge(size, estimate, excess, far, excess_kurtosis):
     far_words = f"{1 / far.high:.3g}" if far.high > 1e-3 else "1000"
     most = size * _KURTOSIS_SHARE
     doubts = []
-    if estimate.high < 2:
+    if excess.low > 0.5:
+        doubts.append(f"the excesses of the {far.k} largest alone fall off faster than the bulk's")
+    elif estimate.high < 2:
         doubts.append("their excesses over a threshold fall off faster than that")
     elif estimate.low <= 2:
         doubts.append("that leaves open on which side of 2 it lies")
