@@ -44,7 +44,6 @@ two: 2e-3 is near the end of the range where it trains. Of 12 and 24 layers only
 timed (README).
 """
 
-import functools
 import sys
 
 import comparison
@@ -92,15 +91,13 @@ SCALES = {
 }
 LAYERS = {"small": "6", "smoke": "2", "paper": "6,12,24"}
 HIDDEN = {"small": 64, "smoke": 32, "paper": None}
-VALIDATION_BATCH = 64
 RATES = {
     "small": {"adamw": 4e-3, "sgd": 0.1, "gclip": 0.5, "acclip": 2e-3},
     "paper": {"adamw": 1e-4, "sgd": 0.1, "gclip": 0.3, "acclip": 1e-4},
 }
 RATES["smoke"] = RATES["small"]
 GRID = (1 / 4, 1 / 2, 1, 2, 4)  # Times the rate above, for --tune.
-# A history's names and the validation's summaries.
-MEASURES = {"val_loss": "validation_loss", "val_accuracy": "masked_lm_accuracy"}
+MEASURES = {"val_loss": ("validation_loss", 1), "val_accuracy": ("masked_lm_accuracy", 1)}
 LABELS = {"val_loss": "validation loss", "val_accuracy": "masked-LM accuracy"}
 COLUMNS = {
     "train loss": ("loss", 3),
@@ -142,34 +139,20 @@ def make_data(text, options):
 # --- Training --------------------------------------------------------------------------------
 
 
-def flags(optimizer, rate, seed, layers, options):
-    """The flags of a training.
+def trainings(layers, options):
+    """The trainings of one size.
 
     Args:
-        optimizer: The name of a shipped file.
-        rate: The schedule's peak.
-        seed: Of weights, dropout and the order of the data.
         layers: A key of `garden_runs.MODELS`.
         options: The command line's.
     """
-    override = garden_runs.schedule(rate, options.steps, options.warmup, options.reports)
-    override |= garden_runs.narrowed(options.hidden) | garden_runs.of_a_comparison(options.runtime)
-    override |= {
-        "trainer.validation_interval": override["trainer.steps_per_loop"],
+    override = garden_runs.narrowed(options.hidden) | {
+        "trainer.validation_interval": options.steps // options.reports,
         "trainer.validation_steps": options.validation_batches,
-        "task.train_data.global_batch_size": options.batch_size,
-        "task.validation_data.global_batch_size": VALIDATION_BATCH,
     }
-    model = garden_runs.MODELS[layers]
-    files = (model, optimizer, options.runtime, options.output / "data" / "data.yaml")
-    folder = experiment.folder(options.output / model, optimizer, rate, seed)
-    return garden_runs.training_flags("bert_pretraining", files, folder, seed, override)
-
-
-def history(folder, options):
-    """A run's history, as `garden_runs.history` reads it."""
-    tokens = options.batch_size * options.sequence_length
-    return garden_runs.history(folder, MEASURES, tokens)
+    return garden_runs.Trainings(
+        "bert_pretraining", layers, options, lambda optimizer, seed: override, MEASURES
+    )
 
 
 # --- The command -----------------------------------------------------------------------------
@@ -198,10 +181,6 @@ def parse_arguments(arguments=None):
     options.hidden = options.hidden or HIDDEN[options.scale]
     if options.hidden and options.hidden % 32:
         parser.error(f"--hidden {options.hidden} must be a multiple of 32, the size of a head")
-    if options.steps % options.reports:
-        parser.error(f"--steps {options.steps} must be a multiple of --reports {options.reports}")
-    if options.warmup >= options.steps:
-        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
     return options
 
 
@@ -210,7 +189,7 @@ def rates(options):
     return RATES[options.scale] | options.rates
 
 
-def report(runs, layers, options):
+def report(options, layers, runs):
     """Prints what the runs of one size came to, and draws it. Returns it as a dict."""
     print(f"\n{layers} layers:")
     runs, results = experiment.report(runs, options.tune, "adamw", COLUMNS, LABELS)
@@ -247,53 +226,31 @@ def pretrain(options, report):
 
     Args:
         options: The command line's.
-        report: Function of a list of runs and their number of layers.
+        report: Function of a number of layers and a list of runs.
     """
+    sizes = [trainings(layers, options) for layers in options.layers]
     plan = experiment.plan(options, RATES[options.scale], GRID)
-    for layers in options.layers:
-        print(f"\n{layers} layers: {len(plan)} trainings, {options.jobs} at a time")
-        status = experiment.conduct(
-            plan,
-            options.output,
-            functools.partial(start, plan, layers, options),
-            functools.partial(report, layers=layers),
-        )
-        if status:
-            return status
-    return 0
-
-
-def start(plan, layers, options):
-    """Starts the trainings of one size; see `garden_runs.start`."""
-    return garden_runs.start(
-        lambda *spec: flags(*spec, layers, options),
-        plan,
-        options.steps,
-        lambda folder: history(folder, options),
-        options.jobs,
-    )
+    if options.commands:
+        garden_runs.print_commands(sizes, plan)
+        return 0
+    return garden_runs.conduct(sizes, plan, report, "val_loss", "validation loss")
 
 
 def main(arguments=None):
     """Reads the command line, trains what it asks for and reports. Returns the exit status."""
     options = parse_arguments(arguments)
+    results = {}
+
+    def keep(layers, runs):
+        results[layers] = report(options, layers, runs)
+
     try:
         parts = prepare(options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.commands:
-        plan = experiment.plan(options, RATES[options.scale], GRID)
-        for layers in options.layers:
-            garden_runs.print_commands(flags(*spec, layers, options) for spec in plan)
-        return 0
-    results = {}
-
-    def keep(runs, layers):
-        results[layers] = report(runs, layers, options)
-
     status = pretrain(options, keep)
-    if status:
+    if status or options.commands:
         return status
     parts.finish({"layers": results}, ("tensorflow", "tf_keras", "tf-models-official"))
     pictures = (f"{garden_runs.MODELS[layers]}/loss.png" for layers in options.layers)

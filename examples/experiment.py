@@ -17,6 +17,11 @@ from script import write_json
 from keras_acclip import noise
 from keras_acclip.noise import plots
 
+
+class RunError(RuntimeError):
+    """A run that could not be finished; the message says which one and why."""
+
+
 # --- Which runs ------------------------------------------------------------------------------
 
 
@@ -55,10 +60,11 @@ def plan(options, rates, grid):
     ]
 
 
-def check_schedule(parser, options):
-    """Ends the command where its steps, epochs and warm-up don't go together."""
-    if options.steps % options.epochs:
-        parser.error(f"--steps {options.steps} must be a multiple of --epochs {options.epochs}")
+def check_schedule(parser, options, parts="epochs"):
+    """Ends the command where its steps, warm-up and the option `parts` don't go together."""
+    count = getattr(options, parts)
+    if options.steps % count:
+        parser.error(f"--steps {options.steps} must be a multiple of --{parts} {count}")
     if options.warmup >= options.steps:
         parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
 
@@ -75,7 +81,8 @@ def conduct(plan, output, prepare, report, measure="val_loss", label="validation
         plan: List of (optimizer, rate, seed).
         output: The output folder.
         prepare: Function that reads the data and returns the function that makes a run of
-            (optimizer, rate, seed). Where it raises a `ValueError`, that is what went wrong.
+            (optimizer, rate, seed). A `ValueError` of the one is what is wrong with the data, a
+            `RunError` of the other with the run.
         report: Function of the list of runs.
         measure: The name in a run's history to print of its end.
         label: What to call it.
@@ -94,6 +101,9 @@ def conduct(plan, output, prepare, report, measure="val_loss", label="validation
     except KeyboardInterrupt:
         print(f"\nStopped. The same command goes on from here ({output}).")
         return 130
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     report(runs)
     return 0
 

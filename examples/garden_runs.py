@@ -10,8 +10,12 @@ import functools
 import os
 import shlex
 import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import experiment
 import script
 
 from keras_acclip.garden import compare, processes
@@ -19,6 +23,7 @@ from keras_acclip.garden.shards import DataError
 
 MODELS = {"2": "bert_tiny", "6": "bert_base_6l", "12": "bert_base_12l", "24": "bert_large_24l"}
 RUNTIMES = ("cpu", "gpu", "gpus", "multi_worker", "tpu")
+VALIDATION_BATCH = 64
 _MODULE = "keras_acclip.garden.train"
 
 
@@ -32,7 +37,8 @@ def add_options(parser):
 
 
 def check(parser, options):
-    """Sets `jobs` where it is not given; ends the command where it is too large."""
+    """Sets `jobs` where it is not given; ends the command where an option can't be used."""
+    experiment.check_schedule(parser, options, "reports")
     options.jobs = options.jobs or (processes.available_cpus() if options.runtime == "cpu" else 1)
     if options.runtime != "cpu" and options.jobs > 1:
         parser.error(f"--jobs {options.jobs} must be 1 with --runtime {options.runtime}")
@@ -122,28 +128,37 @@ def parameters(flags):
     return train_utils.parse_configuration(parse, print_return=False)
 
 
-def folder(flags):
-    """The model directory of a training."""
-    return Path(next(f for f in flags if f.startswith("--model_dir=")).partition("=")[2])
+def value(flags, name):
+    """The value of the flag of that name."""
+    return next(f for f in flags if f.startswith(f"--{name}=")).partition("=")[2]
 
 
 def train(flags):
     """Runs a training in this process, what it prints into its folder's `train.log`.
 
     Returns:
-        The flags.
+        The folder.
+
+    Raises:
+        experiment.RunError: If it fails; its log says where.
     """
     import tf_keras
 
     from keras_acclip.garden import train
 
-    path = folder(flags)
+    path = Path(value(flags, "model_dir"))
     path.mkdir(parents=True, exist_ok=True)
-    seed = int(next(f for f in flags if f.startswith("--seed=")).partition("=")[2])
-    with output_into(path / "train.log"):
-        train.run(parameters(flags), "train_and_eval", str(path), seed=seed)
+    log = path / "train.log"
+    with output_into(log):
+        try:
+            seed = int(value(flags, "seed"))
+            train.run(parameters(flags), "train_and_eval", str(path), seed=seed)
+        except Exception as error:
+            traceback.print_exc()
+            what = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise experiment.RunError(f"{path}: {what} (see {log})") from None
     tf_keras.backend.clear_session()
-    return flags
+    return path
 
 
 @contextlib.contextmanager
@@ -178,7 +193,8 @@ def history(path, measures, tokens_per_step):
 
     Args:
         path: The model directory.
-        measures: Dict from a name in the history to the summary of the validation.
+        measures: Dict from a name in the history to the summary of the validation and the factor
+            that it is shown with.
         tokens_per_step: Number of tokens.
 
     Returns:
@@ -191,7 +207,7 @@ def history(path, measures, tokens_per_step):
     rows, before = [], 0
     for step in next(iter(run.validation.values()), {}):
         row = {"step": step, "loss": run.train["training_loss"][step]}
-        row |= {name: run.validation[tag][step] for name, tag in measures.items()}
+        row |= {name: k * run.validation[tag][step] for name, (tag, k) in measures.items()}
         row["tokens_per_second"] = run.steps_per_second * tokens_per_step
         row["seconds"] = (step - before) / run.steps_per_second
         rows.append(row)
@@ -199,43 +215,124 @@ def history(path, measures, tokens_per_step):
     return rows
 
 
-def start(flags_of, plan, steps, history_of, jobs):
-    """Starts the trainings of a plan that are not yet done, and returns the function to have them.
+@dataclass(frozen=True)
+class Trainings:
+    """The trainings of one experiment and size, which differ in optimizer, rate and seed alone.
+
+    Attributes:
+        experiment: `"bert_pretraining"` or `"bert_squad"`.
+        layers: A key of `MODELS`.
+        options: The command line's: `output`, `runtime`, `jobs`, `steps`, `warmup`, `reports`,
+            `batch_size` and `sequence_length` count. The data are `data/data.yaml` in the output.
+        override: Function from (optimizer, seed) to more parameters, as `training_flags` takes
+            them.
+        measures: What `history` takes.
+    """
+
+    experiment: str
+    layers: str
+    options: object
+    override: Callable
+    measures: dict
+
+    def folder(self, optimizer, rate, seed):
+        """The model directory of a training."""
+        output = self.options.output / MODELS[self.layers]
+        return experiment.folder(output, optimizer, rate, seed)
+
+    def flags(self, optimizer, rate, seed):
+        """The flags of a training.
+
+        Args:
+            optimizer: The name of a shipped file.
+            rate: The schedule's peak.
+            seed: Of weights, dropout and the order of the data.
+        """
+        options = self.options
+        override = schedule(rate, options.steps, options.warmup, options.reports)
+        override |= of_a_comparison(options.runtime) | {
+            "task.train_data.global_batch_size": options.batch_size,
+            "task.validation_data.global_batch_size": VALIDATION_BATCH,
+        }
+        override |= self.override(optimizer, seed)
+        data = options.output / "data" / "data.yaml"
+        files = (MODELS[self.layers], optimizer, options.runtime, data)
+        folder = self.folder(optimizer, rate, seed)
+        return training_flags(self.experiment, files, folder, seed, override)
+
+    def history(self, *spec):
+        """The `history` of the training of (optimizer, rate, seed)."""
+        tokens = self.options.batch_size * self.options.sequence_length
+        return history(self.folder(*spec), self.measures, tokens)
+
+    def done(self, *spec):
+        """Whether the training of (optimizer, rate, seed) has come to its end."""
+        rows = self.history(*spec)
+        return bool(rows) and rows[-1]["step"] == self.options.steps
+
+    def start(self, plan):
+        """Starts what is not yet done of a plan, and returns the function to have it.
+
+        Args:
+            plan: List of (optimizer, rate, seed).
+
+        Returns:
+            Function from (optimizer, rate, seed) to the run, as `experiment.conduct` takes it; it
+            waits for the training.
+        """
+        jobs, folder = self.options.jobs, self.folder
+        missing = [spec for spec in plan if not self.done(*spec)]
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # For the processes to come.
+        flags = [self.flags(*spec) for spec in missing]
+        results = processes.run(train, flags, jobs, functools.partial(share_cpus, jobs))
+        waiting = {folder(*spec) for spec in missing}
+
+        def wait(optimizer, rate, seed):
+            spec = optimizer, rate, seed
+            try:
+                while folder(*spec) in waiting:
+                    waiting.remove(next(results))
+            except processes.KilledError as error:
+                raise experiment.RunError(f"{error}; --jobs 1 takes the least memory") from None
+            run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
+            return run | {"history": self.history(*spec)}
+
+        return wait
+
+
+def conduct(sizes, plan, report, measure, label):
+    """Trains what is missing of each size's runs and reports on them. Returns the exit status.
 
     Args:
-        flags_of: Function from (optimizer, rate, seed) to a training's flags.
+        sizes: List of `Trainings`.
         plan: List of (optimizer, rate, seed).
-        steps: Steps of a training that is done.
-        history_of: Function from a model directory to its `history`.
-        jobs: Trainings at a time.
-
-    Returns:
-        Function from (optimizer, rate, seed) to the run, as `experiment.conduct` takes it; it waits
-        for the training.
+        report: Function of a number of layers and the list of its runs.
+        measure: As `experiment.conduct` takes it, and so the next one.
+        label: What to call it.
     """
-    flags = {spec: flags_of(*spec) for spec in plan}
-
-    def rows(spec):
-        return history_of(folder(flags[spec]))
-
-    def done(found):
-        return bool(found) and found[-1]["step"] == steps
-
-    missing = [flags[spec] for spec in plan if not done(rows(spec))]
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # For the processes to come.
-    results = processes.run(train, missing, jobs, functools.partial(share_cpus, jobs))
-    waiting = [folder(found) for found in missing]
-
-    def wait(optimizer, rate, seed):
-        spec = optimizer, rate, seed
-        while folder(flags[spec]) in waiting:
-            waiting.remove(folder(next(results)))
-        return {"optimizer": optimizer, "learning_rate": rate, "seed": seed, "history": rows(spec)}
-
-    return wait
+    for trainings in sizes:
+        jobs, output = trainings.options.jobs, trainings.options.output
+        print(f"\n{trainings.layers} layers: {len(plan)} trainings, {jobs} at a time")
+        status = experiment.conduct(
+            plan,
+            output,
+            functools.partial(trainings.start, plan),
+            functools.partial(report, trainings.layers),
+            measure,
+            label,
+        )
+        if status:
+            return status
+    return 0
 
 
-def print_commands(all_flags):
-    """Prints the command lines of trainings, to be run anywhere."""
-    for flags in all_flags:
-        print(shlex.join(["python", *command(flags)[1:]]))
+def print_commands(sizes, plan):
+    """Prints the command lines of all trainings, to be run anywhere.
+
+    Args:
+        sizes: List of `Trainings`.
+        plan: List of (optimizer, rate, seed).
+    """
+    for trainings in sizes:
+        for spec in plan:
+            print(shlex.join(["python", *command(trainings.flags(*spec))[1:]]))

@@ -37,7 +37,6 @@ as small and as briefly trained answer hardly any question; the choice of the qu
 EM a standard error of 0.7.
 """
 
-import functools
 import shlex
 import sys
 from itertools import cycle
@@ -58,6 +57,7 @@ SCALES = {
     "small": {
         "steps": 300,
         "warmup": 30,
+        "reports": 2,
         "batch_size": 8,
         "sequence_length": 128,
         "questions": 4000,
@@ -66,6 +66,7 @@ SCALES = {
     "smoke": {
         "steps": 4,
         "warmup": 1,
+        "reports": 2,
         "batch_size": 4,
         "sequence_length": 128,
         "questions": 40,
@@ -74,6 +75,7 @@ SCALES = {
     "paper": {
         "steps": 8310,
         "warmup": 831,
+        "reports": 2,
         "batch_size": 32,
         "sequence_length": 384,
         "questions": 10_000,
@@ -86,7 +88,7 @@ RATES = {
 }
 RATES["smoke"] = RATES["small"]
 GRID = (1 / 4, 1 / 2, 1, 2, 4)  # Times the rate above, for --tune.
-MEASURES = {"f1": "final_f1", "em": "exact_match"}  # The validation's summaries, from 0 to 1.
+MEASURES = {"f1": ("final_f1", 100), "em": ("exact_match", 100)}
 LABELS = {"f1": "F1 (%)", "em": "EM (%)"}
 COLUMNS = {
     "train loss": ("loss", 3),
@@ -94,7 +96,6 @@ COLUMNS = {
     "F1 (%)": ("f1", 2),
     "seconds": ("seconds", 1),
 }
-VALIDATION_BATCH = 64
 
 
 def pretraining_arguments(options):
@@ -129,50 +130,23 @@ def make_data(options, pretraining):
     return options.output / "data" / "data.yaml"
 
 
-def flags(optimizer, rate, seed, layers, options, pretraining):
-    """The flags of a fine-tuning.
+def trainings(layers, options, pretraining):
+    """The fine-tunings of one size; a seed is also that of the pretraining.
 
     Args:
-        optimizer: The name of a shipped file.
-        rate: The schedule's peak.
-        seed: Of the new head, dropout and the order of the questions, and of the pretraining.
         layers: A key of `garden_runs.MODELS`.
         options: The command line's.
         pretraining: `bert.py`'s.
     """
-    pretraining_rate = bert.rates(pretraining)[optimizer]
-    start = bert.flags(optimizer, pretraining_rate, seed, layers, pretraining)
-    override = garden_runs.schedule(rate, options.steps, options.warmup, reports=2)
-    override |= garden_runs.narrowed(pretraining.hidden)
-    override |= garden_runs.of_a_comparison(options.runtime)
-    override |= {
-        "trainer.validation_interval": options.steps,
-        "task.init_checkpoint": garden_runs.folder(start),
-        "task.train_data.global_batch_size": options.batch_size,
-        "task.validation_data.global_batch_size": VALIDATION_BATCH,
-    }
-    model = garden_runs.MODELS[layers]
-    files = (model, optimizer, options.runtime, options.output / "data" / "data.yaml")
-    folder = experiment.folder(options.output / model, optimizer, rate, seed)
-    return garden_runs.training_flags("bert_squad", files, folder, seed, override)
+    pretrainings, rates = bert.trainings(layers, pretraining), bert.rates(pretraining)
 
+    def override(optimizer, seed):
+        return garden_runs.narrowed(pretraining.hidden) | {
+            "trainer.validation_interval": options.steps,
+            "task.init_checkpoint": pretrainings.folder(optimizer, rates[optimizer], seed),
+        }
 
-def history(folder, options):
-    """A run's history, EM and F1 in percent."""
-    tokens = options.batch_size * options.sequence_length
-    rows = garden_runs.history(folder, MEASURES, tokens)
-    return [row | {name: 100 * row[name] for name in MEASURES} for row in rows]
-
-
-def start(plan, layers, options, pretraining):
-    """Starts the fine-tunings of one size; see `garden_runs.start`."""
-    return garden_runs.start(
-        lambda *spec: flags(*spec, layers, options, pretraining),
-        plan,
-        options.steps,
-        lambda folder: history(folder, options),
-        options.jobs,
-    )
+    return garden_runs.Trainings("bert_squad", layers, options, override, MEASURES)
 
 
 def plot_scores(runs_of, path, title):
@@ -238,15 +212,11 @@ def parse_arguments(arguments=None):
         parser.error("--train and --dev go together")
     if options.scale == "paper" and not options.train:
         parser.error("--scale paper needs --train and --dev, SQuAD v1.1's files")
-    if options.steps % 2:
-        parser.error(f"--steps {options.steps} must be even")
-    if options.warmup >= options.steps:
-        parser.error(f"--warmup {options.warmup} must be below --steps {options.steps}")
     return options
 
 
-def report(runs, layers, options):
-    """Prints what the runs of one size came to. Returns it as a dict."""
+def report(options, layers, runs):
+    """Prints what the runs of one size came to. Returns the best rates' runs, and it as a dict."""
     print(f"\n{layers} layers:")
     return experiment.report(runs, options.tune, "adamw", COLUMNS, LABELS, highest=True)
 
@@ -255,7 +225,6 @@ def main(arguments=None):
     """Reads the command line, trains what it asks for and reports. Returns the exit status."""
     options = parse_arguments(arguments)
     pretraining = bert.parse_arguments(pretraining_arguments(options))
-    plan = experiment.plan(options, RATES[options.scale], GRID)
     settings = {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
     settings |= {
         "pretraining": str(options.pretraining),
@@ -268,30 +237,24 @@ def main(arguments=None):
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    sizes = [trainings(layers, options, pretraining) for layers in options.layers]
+    plan = experiment.plan(options, RATES[options.scale], GRID)
     if options.commands:
-        for layers in options.layers:
-            garden_runs.print_commands(flags(*spec, layers, options, pretraining) for spec in plan)
+        garden_runs.print_commands(sizes, plan)
         return 0
-    status = bert.pretrain(pretraining, report=lambda runs, layers: None)
+    print("Pretraining")
+    status = bert.pretrain(pretraining, report=lambda layers, runs: None)
     if status:
         return status
+    print("\nFine-tuning")
     runs_of, results = {}, {}
 
     def keep(layers, runs):
-        runs_of[layers], results[layers] = report(runs, layers, options)
+        runs_of[layers], results[layers] = report(options, layers, runs)
 
-    for layers in options.layers:
-        print(f"\n{layers} layers: {len(plan)} fine-tunings, {options.jobs} at a time")
-        status = experiment.conduct(
-            plan,
-            options.output,
-            functools.partial(start, plan, layers, options, pretraining),
-            functools.partial(keep, layers),
-            "f1",
-            "F1 (%)",
-        )
-        if status:
-            return status
+    status = garden_runs.conduct(sizes, plan, keep, "f1", "F1 (%)")
+    if status:
+        return status
     seeds = f"seeds 0 to {options.seeds - 1}"
     plot_scores(runs_of, options.output / "scores.png", f"Answers to questions, {seeds}")
     parts.finish({"layers": results}, ("tensorflow", "tf_keras", "tf-models-official"))

@@ -27,11 +27,11 @@ def test_all_optimizers_get_the_same_but_for_rule_and_rate(tmp_path):
     (tmp_path / "data" / "data.yaml").write_text("{}")
     options = job.parse_arguments(["--output", str(tmp_path)])
     assert options.layers == ["6"]
-    rates = job.rates(options)
+    rates, trainings = job.rates(options), job.trainings("6", options)
     assert set(rates) == {"adamw", "sgd", "gclip", "acclip"}
     found = {}
     for name, rate in rates.items():
-        params = garden_runs.parameters(job.flags(name, rate, 1, "6", options)).as_dict()
+        params = garden_runs.parameters(trainings.flags(name, rate, 1)).as_dict()
         config = params["trainer"].pop("optimizer_config")
         assert config["optimizer"]["type"] == name
         schedule = config["learning_rate"]["polynomial"]
@@ -78,7 +78,7 @@ def test_what_is_done_is_not_trained_again(pretrained, monkeypatch):
 def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_path):
     output, arguments = pretrained
     first = output / "bert_tiny" / "runs" / "acclip-0.002-0"
-    flags = job.flags("acclip", 2e-3, 0, "2", job.parse_arguments(arguments))
+    flags = job.trainings("2", job.parse_arguments(arguments)).flags("acclip", 2e-3, 0)
     flags = [f"--model_dir={tmp_path}" if f.startswith("--model_dir") else f for f in flags]
     garden_runs.train(flags)
     one, other = (
@@ -121,9 +121,10 @@ def test_each_seed_starts_from_its_own_optimizers_pretraining(tmp_path):
     options = squad.parse_arguments(["--pretraining", str(tmp_path / "bert"), "--text", "a.txt"])
     pretraining = job.parse_arguments(squad.pretraining_arguments(options))
     assert (pretraining.text, pretraining.optimizers) == (["a.txt"], ["adamw", "acclip"])
+    trainings = squad.trainings("6", options, pretraining)
     for optimizer in options.optimizers:
         for seed in range(2):
-            flags = squad.flags(optimizer, 1e-3, seed, "6", options, pretraining)
+            flags = trainings.flags(optimizer, 1e-3, seed)
             rate = job.rates(pretraining)[optimizer]
             start = tmp_path / "bert" / "bert_base_6l" / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
             assert f"task.init_checkpoint={start}," in flags[-1]
@@ -136,7 +137,7 @@ def test_each_seed_starts_from_its_own_optimizers_pretraining(tmp_path):
         (["--train", "a.json"], "--train and --dev go together"),
         (["--scale", "paper"], "--scale paper needs --train and --dev"),
         (["--warmup", "300"], "--warmup 300 must be below --steps 300"),
-        (["--steps", "5", "--warmup", "1"], "--steps 5 must be even"),
+        (["--steps", "5"], "--steps 5 must be a multiple of --reports 2"),
     ],
 )
 def test_squads_bad_options_are_named(line, message, capsys):

@@ -1,6 +1,9 @@
+import argparse
 import importlib.util
 
 import pytest
+
+from keras_acclip.garden import processes
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("official") is None, reason="needs the Model Garden"
@@ -36,48 +39,62 @@ def test_the_schedule_is_the_one_asked_for():
     assert trainer.optimizer_config.warmup.polynomial.warmup_steps == 10
 
 
-def test_the_command_line_has_the_same_flags(capsys):
-    garden_runs.print_commands([flags("bert_tiny")])
-    line = capsys.readouterr().out
-    assert line.startswith("python -m keras_acclip.garden.train --experiment=acclip/bert_pret")
-    assert all(flag in line for flag in flags("bert_tiny"))
+def test_the_command_line_has_the_same_flags(tmp_path, capsys):
+    trainings = trainings_in(tmp_path)
+    garden_runs.print_commands([trainings], [("acclip", 1e-3, 0), ("sgd", 0.1, 1)])
+    lines = capsys.readouterr().out.splitlines()
+    for line, spec in zip(lines, [("acclip", 1e-3, 0), ("sgd", 0.1, 1)], strict=True):
+        assert line.startswith("python -m keras_acclip.garden.train --experiment=acclip/bert_pret")
+        assert all(flag in line for flag in trainings.flags(*spec))
 
 
 def test_history_is_what_the_summaries_hold(tmp_path):
     from tests.garden.test_compare import write_run
 
     folder = write_run(tmp_path / "a", validation_loss=2.5, masked_lm_accuracy=0.25)
-    measures = {"val_loss": "validation_loss", "val_accuracy": "masked_lm_accuracy"}
+    measures = {"val_loss": ("validation_loss", 1), "percent": ("masked_lm_accuracy", 100)}
     first, last = garden_runs.history(folder, measures, tokens_per_step=100)
-    assert (first["step"], first["val_loss"], first["val_accuracy"]) == (20, 3.5, 1.25)
-    assert (last["step"], last["val_loss"], last["val_accuracy"]) == (40, 2.5, 0.25)
+    assert (first["step"], first["val_loss"], first["percent"]) == (20, 3.5, 125)
+    assert (last["step"], last["val_loss"], last["percent"]) == (40, 2.5, 25)
     # The speed is the median of the loops after the first: 7 of 7, 5, 9.
     assert last["tokens_per_second"] == 700
     assert first["seconds"] + last["seconds"] == pytest.approx(40 / 7)
     assert garden_runs.history(tmp_path / "none", measures, 1) == []
 
 
+def trainings_in(output, jobs=1):
+    """`Trainings` of 40 steps, whose data's files are missing."""
+    (output / "data").mkdir(exist_ok=True)
+    (output / "data" / "data.yaml").write_text("{}")
+    options = argparse.Namespace(
+        output=output,
+        runtime="cpu",
+        jobs=jobs,
+        steps=40,
+        warmup=10,
+        reports=2,
+        batch_size=4,
+        sequence_length=32,
+    )
+    return garden_runs.Trainings("bert_pretraining", "2", options, lambda *_: {}, {})
+
+
 def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     plan = [("acclip", 1e-3, seed) for seed in range(3)]
-    histories = {"0": [{"step": 40}], "1": [{"step": 20}], "2": []}
-    trained = []
+    trainings, trained = trainings_in(tmp_path), []
+    rows = {0: [{"step": 40}], 1: [{"step": 20}], 2: []}
+    monkeypatch.setattr(garden_runs, "history", lambda folder, *_: rows[int(folder.name[-1])])
 
-    def train(found):
-        trained.append(garden_runs.folder(found).name)
-        histories[trained[-1]] = [{"step": 40, "loss": 1.0}]
-        return found
+    def train(flags):
+        trained.append(int(garden_runs.value(flags, "seed")))
+        rows[trained[-1]] = [{"step": 40, "loss": 1.0}]
+        return trainings.folder("acclip", 1e-3, trained[-1])
 
     monkeypatch.setattr(garden_runs, "train", train)
-    wait = garden_runs.start(
-        lambda optimizer, rate, seed: flags("bert_tiny", optimizer, folder=tmp_path / str(seed)),
-        plan,
-        40,
-        lambda folder: histories[folder.name],
-        jobs=1,
-    )
+    wait = trainings.start(plan)
     # The last one first: the others are trained on the way.
     assert wait(*plan[2])["history"] == [{"step": 40, "loss": 1.0}]
-    assert trained == ["1", "2"]
+    assert trained == [1, 2]
     assert wait(*plan[0]) == {
         "optimizer": "acclip",
         "learning_rate": 1e-3,
@@ -85,7 +102,30 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
         "history": [{"step": 40}],
     }
     wait(*plan[1])
-    assert trained == ["1", "2"]
+    assert trained == [1, 2]
+
+
+def test_a_training_that_fails_ends_the_command_with_one_line(tmp_path, capsys):
+    plan, trainings = [("acclip", 1e-3, 0)], trainings_in(tmp_path)
+    report = pytest.fail
+    assert garden_runs.conduct([trainings], plan, report, "val_loss", "validation loss") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    folder = trainings.folder(*plan[0])
+    assert line.startswith(f"error: {folder}: ")
+    assert line.endswith(f"(see {folder}/train.log)")
+    assert "Traceback" in (folder / "train.log").read_text()
+
+
+def test_a_killed_training_ends_the_command_with_one_line(tmp_path, capsys, monkeypatch):
+    def run(*_):
+        raise processes.KilledError("a process was killed at its work")
+        yield
+
+    monkeypatch.setattr(processes, "run", run)
+    plan, trainings = [("acclip", 1e-3, seed) for seed in range(2)], trainings_in(tmp_path)
+    assert garden_runs.conduct([trainings], plan, pytest.fail, "val_loss", "validation loss") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: a process was killed at its work; --jobs 1 takes the least memory"
 
 
 def test_what_a_training_prints_goes_into_its_log(tmp_path, capfd):
