@@ -73,6 +73,8 @@ class Trainer(base_trainer.Trainer):
             and not isinstance(strategy, tf.distribute.TPUStrategy)
         )
         super().__init__(config, task, **kwargs)
+        if kwargs.get("train", True):
+            _build(self.optimizer, self.model.trainable_variables)
         self._position = _InputPosition(config.task.train_data.as_dict())
         if self._one_device:
             self._checkpoint.input_position = self._position
@@ -144,6 +146,14 @@ class Trainer(base_trainer.Trainer):
             return seed
 
         seed_layers(self.model, draw)
+
+
+def _build(optimizer, variables):
+    """Makes the slots before the first step, which is traced a second time if it makes them."""
+    if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)
 
 
 def _is_one_device(strategy):

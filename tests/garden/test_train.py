@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from official.core import base_trainer
+from official.nlp.tasks.masked_lm import MaskedLMTask
 
 from keras_acclip.garden import actions, train
 from keras_acclip.noise import NoiseSample
@@ -233,6 +234,21 @@ def make_trainer(params):
         )
     assert isinstance(trainer, base_trainer.Trainer)
     return trainer
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "acclip"])
+def test_the_step_is_traced_once(optimizer, data, tmp_path, monkeypatch):
+    changes = overrides(data, steps=10)
+    changes["trainer"]["optimizer_config"]["optimizer"] = {"type": optimizer}
+    traces, step = [], MaskedLMTask.train_step
+
+    def counted(self, *args, **kwargs):
+        traces.append(optimizer)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(MaskedLMTask, "train_step", counted)
+    run(changes, tmp_path)
+    assert len(traces) == 1
 
 
 def test_noise_needs_whole_loops(data, tmp_path):
