@@ -4,7 +4,9 @@ A script says how it trains one run; the optimizers, rates and seeds to train wi
 `--tune` tries, the state on the disk and the report are the same for all.
 """
 
+import functools
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ import keras
 import script
 from script import write_json
 
-from keras_acclip import noise
+from keras_acclip import noise, processes
 from keras_acclip.noise import plots
 
 
@@ -60,6 +62,13 @@ def plan(options, rates, grid):
     ]
 
 
+def add_jobs(parser):
+    """Adds `--jobs` to a script's command line."""
+    cpus = processes.available_cpus()
+    help = f"trainings at a time; default: {cpus}, or 1 off CPU"
+    parser.add_argument("--jobs", type=script.positive, help=help)
+
+
 def check_schedule(parser, options, parts="epochs"):
     """Ends the command where its steps, warm-up and the option `parts` don't go together."""
     count = getattr(options, parts)
@@ -72,6 +81,46 @@ def check_schedule(parser, options, parts="epochs"):
 def folder(output, optimizer, rate, seed):
     """Where a run keeps its state."""
     return Path(output) / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
+
+
+def start(function, tasks, jobs):
+    """Starts work, `jobs` at a time, in as many processes that share the CPUs; in this one if 1.
+
+    Args:
+        function: Module-level function.
+        tasks: Dict from a key to what the function is called with.
+        jobs: Number of processes.
+
+    Returns:
+        Function from a key to what `function` returned, which waits for it. It raises what
+        `function` raises, and `RunError` if a process was killed.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # For the processes to come.
+    work, prepare = functools.partial(_with_key, function), functools.partial(_share_cpus, jobs)
+    results, done = processes.run(work, list(tasks.items()), jobs, prepare), {}
+
+    def wait(key):
+        try:
+            while key not in done:
+                done.update([next(results)])
+        except processes.KilledError as error:
+            raise RunError(f"{error}; --jobs 1 takes the least memory") from None
+        return done[key]
+
+    return wait
+
+
+def _with_key(function, item):
+    key, task = item
+    return key, function(task)
+
+
+def _share_cpus(jobs):
+    import tensorflow as tf
+
+    threads = max(1, processes.available_cpus() // jobs)
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def conduct(plan, output, prepare, report, measure="val_loss", label="validation loss"):

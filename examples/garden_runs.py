@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import experiment
-import script
 
-from keras_acclip.garden import compare, processes
+from keras_acclip import processes
+from keras_acclip.garden import compare
 from keras_acclip.garden.shards import DataError
 
 MODELS = {"2": "bert_tiny", "6": "bert_base_6l", "12": "bert_base_12l", "24": "bert_large_24l"}
@@ -30,9 +30,8 @@ _MODULE = "keras_acclip.garden.train"
 def add_options(parser):
     """Adds the options of the trainings' machine to a command line of `script`."""
     add = parser.add_argument
-    cpus = processes.available_cpus()
     add("--runtime", choices=RUNTIMES, default="cpu", help="the machine; default: %(default)s")
-    add("--jobs", type=script.positive, help=f"trainings at a time; default: {cpus}, or 1 off CPU")
+    experiment.add_jobs(parser)
     add("--commands", action="store_true", help="print the trainings' commands, not train")
 
 
@@ -136,9 +135,6 @@ def value(flags, name):
 def train(flags):
     """Runs a training in this process, what it prints into its folder's `train.log`.
 
-    Returns:
-        The folder.
-
     Raises:
         experiment.RunError: If it fails; its log says where.
     """
@@ -158,7 +154,6 @@ def train(flags):
             what = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise experiment.RunError(f"{path}: {what} (see {log})") from None
     tf_keras.backend.clear_session()
-    return path
 
 
 @contextlib.contextmanager
@@ -177,15 +172,6 @@ def output_into(path):
             for number, descriptor in enumerate(kept, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-
-
-def share_cpus(jobs):
-    """Leaves this process its part of the CPUs."""
-    import tensorflow as tf
-
-    threads = max(1, processes.available_cpus() // jobs)
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def history(path, measures, tokens_per_step):
@@ -280,21 +266,13 @@ class Trainings:
             Function from (optimizer, rate, seed) to the run, as `experiment.conduct` takes it; it
             waits for the training.
         """
-        jobs, folder = self.options.jobs, self.folder
-        missing = [spec for spec in plan if not self.done(*spec)]
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # For the processes to come.
-        flags = [self.flags(*spec) for spec in missing]
-        results = processes.run(train, flags, jobs, functools.partial(share_cpus, jobs))
-        waiting = {folder(*spec) for spec in missing}
+        tasks = {spec: self.flags(*spec) for spec in plan if not self.done(*spec)}
+        trained = experiment.start(train, tasks, self.options.jobs)
 
-        def wait(optimizer, rate, seed):
-            spec = optimizer, rate, seed
-            try:
-                while folder(*spec) in waiting:
-                    waiting.remove(next(results))
-            except processes.KilledError as error:
-                raise experiment.RunError(f"{error}; --jobs 1 takes the least memory") from None
-            run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
+        def wait(*spec):
+            if spec in tasks:
+                trained(spec)
+            run = dict(zip(("optimizer", "learning_rate", "seed"), spec, strict=True))
             return run | {"history": self.history(*spec)}
 
         return wait

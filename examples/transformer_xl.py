@@ -72,7 +72,7 @@ from official.nlp.modeling.networks.xlnet_base import RelativePositionEncoding
 from token_rows import token_rows
 
 import keras_acclip.tf_keras as clipping
-from keras_acclip import corpus
+from keras_acclip import corpus, processes
 from keras_acclip.atomic import write_atomically
 from keras_acclip.vocabulary import SPECIAL_TOKENS
 
@@ -418,30 +418,34 @@ def build_model(vocabulary_size, settings, seed):
     return model
 
 
-def train(optimizer, rate, seed, trainer_of, text, settings, output):
+@functools.lru_cache(maxsize=1)  # A plan has an optimizer's runs one after another.
+def trainer_of(optimizer, vocabulary_size, settings, jit):
+    """The `Trainer` of these arguments, the settings as a tuple of pairs."""
+    return Trainer(optimizer, vocabulary_size, dict(settings), jit)
+
+
+def train(spec, text, settings, jit, output):
     """One run, from its start or from the last epoch that it finished.
 
     Args:
-        optimizer: A key of `RATES`.
-        rate: The schedule's peak.
-        seed: Of the initial weights, the documents' order and the dropout.
-        trainer_of: Function from an optimizer to its `Trainer`; called if there is some training
-            left to do.
+        spec: The optimizer, a key of `RATES`; the schedule's peak; the seed of the initial weights,
+            the documents' order and the dropout.
         text: A `Text`.
         settings: The values of `SCALES`.
+        jit: Whether XLA compiles the step.
         output: The output folder.
 
     Returns:
         The run, as `comparison` takes it.
     """
-    folder = experiment.folder(output, optimizer, rate, seed)
-    history = experiment.History(folder, "epoch-{}.npz")
+    optimizer, rate, seed = spec
+    history = open_history(output, *spec)
     run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed, "history": history}
     done, epochs = len(history), settings["epochs"]
     if done == epochs:
         return run
     per_epoch = settings["steps"] // epochs
-    trainer = trainer_of(optimizer)
+    trainer = trainer_of(optimizer, text.vocabulary_size, tuple(settings.items()), jit)
     memory = trainer.start(seed)
     if done:
         memory = trainer.restore(history.state_path(done))
@@ -470,6 +474,11 @@ def train(optimizer, rate, seed, trainer_of, text, settings, output):
     return run
 
 
+def open_history(output, optimizer, rate, seed):
+    """The `experiment.History` of a run."""
+    return experiment.History(experiment.folder(output, optimizer, rate, seed), "epoch-{}.npz")
+
+
 def perplexity(loss):
     """The perplexity of a cross-entropy in nats; infinite where that is too large."""
     return math.exp(loss) if loss < 700 else math.inf
@@ -490,12 +499,15 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--jit",
         action=argparse.BooleanOptionalAction,
-        default=bool(tf.config.list_physical_devices("GPU")),
         help="compile the step with XLA; default: where there is a GPU",
     )
+    experiment.add_jobs(parser)
     experiment.add_arguments(parser, RATES, list(RATES), GRID)
     options = script.parse(parser, SCALES, arguments)
     experiment.check_schedule(parser, options)
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    options.jit = on_gpu if options.jit is None else options.jit
+    options.jobs = options.jobs or (1 if on_gpu else processes.available_cpus())
     if options.hidden % options.heads or options.hidden % 2:
         parser.error(
             f"--hidden {options.hidden} must be even and a multiple of --heads {options.heads}"
@@ -552,11 +564,13 @@ def main(arguments=None):
         train_tokens, held_out = (sum(map(len, part)) for part in (text.train, text.validation))
         print(f"{text.name}: {train_tokens:,} tokens to train on, {held_out:,} held out")
 
-        @functools.lru_cache(maxsize=1)  # The plan has an optimizer's runs one after another.
-        def trainer_of(optimizer):
-            return Trainer(optimizer, text.vocabulary_size, settings, options.jit)
-
-        return lambda *spec: train(*spec, trainer_of, text, settings, options.output)
+        one = functools.partial(
+            train, text=text, settings=settings, jit=options.jit, output=options.output
+        )
+        histories = {spec: open_history(options.output, *spec) for spec in plan}
+        missing = {s: s for s, history in histories.items() if len(history) < options.epochs}
+        trained = experiment.start(one, missing, options.jobs)
+        return lambda *spec: trained(spec) if spec in missing else one(spec)
 
     plan = experiment.plan(options, RATES, GRID)
     return experiment.conduct(

@@ -13,8 +13,8 @@ import yaml
 
 from keras_acclip import corpus as texts
 from keras_acclip.garden import shards
-from keras_acclip.garden.processes import available_cpus
 from keras_acclip.garden.shards import DataError
+from keras_acclip.processes import available_cpus
 from keras_acclip.vocabulary import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
 
 # The embedded corpus: what `pip install keras-acclip[garden]` installs.

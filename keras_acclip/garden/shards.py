@@ -11,7 +11,7 @@ import json
 import sys
 
 from keras_acclip.atomic import replacing, write_atomically
-from keras_acclip.garden.processes import KilledError, run
+from keras_acclip.processes import KilledError, run
 
 
 class DataError(ValueError):

@@ -10,8 +10,8 @@ import yaml
 
 from keras_acclip.corpus import cache_key
 from keras_acclip.garden import shards
-from keras_acclip.garden.processes import available_cpus
 from keras_acclip.garden.shards import DataError
+from keras_acclip.processes import available_cpus
 from keras_acclip.vocabulary import read_vocabulary
 
 _SHARD = 5000  # questions

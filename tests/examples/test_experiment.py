@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_acclip import processes
+
 RATES = {"acclip": 2e-3, "adam": 1e-3, "sgd": 0.5}
 GRID = (1 / 4, 1 / 2, 1, 2, 4)
 
@@ -118,6 +120,33 @@ def test_history_and_state_agree_wherever_the_process_dies(tmp_path, monkeypatch
         assert found.state_path(len(found)).read_text() == "after 2"
     found.finish()
     assert not found.state_path(3).exists()
+
+
+# --- Several at a time ---
+
+
+def test_work_is_waited_for_by_its_key():
+    wait = experiment.start(abs, {"a": -1, "b": -2, "c": -3}, jobs=1)
+    assert [wait(key) for key in "bacb"] == [2, 1, 3, 2]
+
+
+def test_a_killed_process_is_a_run_error_that_says_what_to_do(monkeypatch):
+    def run(*_):
+        raise processes.KilledError("a process was killed at its work")
+        yield
+
+    monkeypatch.setattr(processes, "run", run)
+    with pytest.raises(experiment.RunError, match="killed at its work; --jobs 1 takes the least"):
+        experiment.start(abs, {"a": -1, "b": -2}, jobs=2)("a")
+
+
+def test_a_run_error_ends_the_command_with_one_line(tmp_path, capsys):
+    def train(*_):
+        raise experiment.RunError("acclip: out of luck")
+
+    plan = [("acclip", 1e-3, 0)]
+    assert experiment.conduct(plan, tmp_path, lambda: train, pytest.fail) == 1
+    assert capsys.readouterr().err == "error: acclip: out of luck\n"
 
 
 # --- What they come to ---

@@ -3,8 +3,6 @@ import importlib.util
 
 import pytest
 
-from keras_acclip.garden import processes
-
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("official") is None, reason="needs the Model Garden"
 )
@@ -88,7 +86,6 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     def train(flags):
         trained.append(int(garden_runs.value(flags, "seed")))
         rows[trained[-1]] = [{"step": 40, "loss": 1.0}]
-        return trainings.folder("acclip", 1e-3, trained[-1])
 
     monkeypatch.setattr(garden_runs, "train", train)
     wait = trainings.start(plan)
@@ -114,18 +111,6 @@ def test_a_training_that_fails_ends_the_command_with_one_line(tmp_path, capsys):
     assert line.startswith(f"error: {folder}: ")
     assert line.endswith(f"(see {folder}/train.log)")
     assert "Traceback" in (folder / "train.log").read_text()
-
-
-def test_a_killed_training_ends_the_command_with_one_line(tmp_path, capsys, monkeypatch):
-    def run(*_):
-        raise processes.KilledError("a process was killed at its work")
-        yield
-
-    monkeypatch.setattr(processes, "run", run)
-    plan, trainings = [("acclip", 1e-3, seed) for seed in range(2)], trainings_in(tmp_path)
-    assert garden_runs.conduct([trainings], plan, pytest.fail, "val_loss", "validation loss") == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == "error: a process was killed at its work; --jobs 1 takes the least memory"
 
 
 def test_what_a_training_prints_goes_into_its_log(tmp_path, capfd):

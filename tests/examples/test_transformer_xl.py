@@ -217,7 +217,8 @@ def command(tmp_path):
 
     def run(output, *arguments):
         fixed = ["--scale", "smoke", "--ptb", tmp_path, "--output", output, "--no-jit"]
-        return job.main([str(argument) for argument in (*fixed, *arguments)])
+        jobs = () if "--jobs" in arguments else ("--jobs", "1")
+        return job.main([str(argument) for argument in (*fixed, *jobs, *arguments)])
 
     return run
 
@@ -251,6 +252,19 @@ def test_smoke_scale_reports_and_goes_on_where_it_was(
 
     monkeypatch.setattr(job, "Trainer", lambda *_: pytest.fail("trained again"))
     assert command(tmp_path / "broken", *arguments) == 0
+
+
+@pytest.mark.slow
+def test_two_at_a_time_come_to_the_same(command, tmp_path):
+    for jobs in ("1", "2"):
+        assert command(tmp_path / jobs, "--optimizers", "acclip,sgd", "--jobs", jobs) == 0
+    one, two = (
+        json.loads((tmp_path / jobs / "results.json").read_text())["runs"] for jobs in ("1", "2")
+    )
+    assert len(one) == 4
+    for run, other in zip(one, two, strict=True):
+        ends = [(r["optimizer"], r["seed"], r["history"][-1]["val_loss"]) for r in (run, other)]
+        assert ends[0] == pytest.approx(ends[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from keras_acclip.garden import processes
+from keras_acclip import processes
 
 
 def square(number):
