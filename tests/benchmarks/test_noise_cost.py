@@ -1,8 +1,11 @@
 import re
 
+import pytest
+
 from benchmarks import noise_cost
 
 
+@pytest.mark.slow
 def test_a_small_run_times_each_method_and_finds_two_gradients_of_memory(capfd):
     small = "--layers 1 --hidden 64 --vocabulary 100 --length 16 --batch-sizes 2 --batches 2"
     noise_cost.main([*small.split(), "--rounds", "2", "--width", "1024"])

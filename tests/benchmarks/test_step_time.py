@@ -26,6 +26,7 @@ def test_bert_base_with_six_layers_has_67_million_parameters():
     assert round(sum(map(math.prod, shapes)) / 1e6) == 67
 
 
+@pytest.mark.slow
 def test_a_small_run_prints_and_writes_every_contestant(tmp_path, capsys):
     results = step_time.main([*TINY, "--output", str(tmp_path / "out.json")])
     printed = capsys.readouterr().out

@@ -3,9 +3,12 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("official") is None, reason="needs the Model Garden"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("official") is None, reason="needs the Model Garden"
+    ),
+    pytest.mark.xdist_group("bert"),  # The fixture runs once, in one process.
+]
 
 job = pytest.importorskip("bert")
 squad = pytest.importorskip("squad")

@@ -164,7 +164,10 @@ def test_dropout_is_on_in_training_alone():
 # --- Training ---
 
 
-@pytest.mark.parametrize("name", job.RATES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in ("sgd", "acclip") else pytest.mark.slow) for n in job.RATES],
+)
 def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
     trainer = job.Trainer(name, 50, SETTINGS, jit=True)
     rates = np.array([0.02, 0.01], "float32")

@@ -64,7 +64,10 @@ def assert_same_metrics(folder, other):
         assert metrics == pytest.approx(theirs[kind], rel=1e-5)
 
 
-@pytest.mark.parametrize("case", workers.CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=SLOW if c == "cclip" else ()) for c in workers.CASES],
+)
 def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monkeypatch):
     weights, folder = on_one_device(case)
     strategy = paths.two_replicas()
@@ -84,7 +87,7 @@ def of_two_workers(case, data, folder, steps=20):
 
 
 @pytest.mark.parametrize(
-    "case", ["acclip", "huge gradient", *(pytest.param(c, marks=SLOW) for c in ("gclip", "cclip"))]
+    "case", [pytest.param(c, marks=() if c == "huge gradient" else SLOW) for c in workers.CASES]
 )
 def test_two_workers_equal_one_device(case, data, on_one_device, tmp_path):
     weights, folder = on_one_device(case)

@@ -38,7 +38,10 @@ def test_all_files_are_covered_here():
 
 
 @pytest.mark.parametrize("task_file", TASKS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(m, marks=() if m == "bert_base_6l" else pytest.mark.slow) for m in MODELS],
+)
 def test_every_combination_gives_its_task_and_optimizer(model, task_file):
     for experiment, optimizer, runtime in itertools.product(TASKS[task_file], OPTIMIZERS, RUNTIMES):
         params = parse(experiment, model, optimizer, task_file, runtime)

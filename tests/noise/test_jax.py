@@ -26,7 +26,15 @@ CORE = (
 )
 def test_noise_on_jax(tests):
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(str(HERE / t) for t in tests)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            *(str(HERE / t) for t in tests),
+        ],
         env=os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""},
         cwd=HERE.parents[1],
         capture_output=True,
