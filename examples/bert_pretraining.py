@@ -125,13 +125,15 @@ def training_batches(rows, vocabulary_size, batch_size, seed, first, last):
     order = np.concatenate(
         [np.random.default_rng((seed, p)).permutation(len(rows)) for p in passes]
     )
-    order = order[: last * batch_size].reshape(last, batch_size)
-    rows = tf.constant(rows)
+    numbers = np.arange(first, last)
+    # No more of the rows than are read, as a copy of the dataset copies them.
+    used, order = np.unique(order[first * batch_size : last * batch_size], return_inverse=True)
+    rows, order = tf.constant(rows[used]), order.reshape(len(numbers), batch_size)
 
     def batch(number, chosen):
         return mask_tokens(tf.gather(rows, chosen), vocabulary_size, (seed, number))
 
-    batches = tf.data.Dataset.from_tensor_slices((np.arange(last), order)).skip(first)
+    batches = tf.data.Dataset.from_tensor_slices((numbers, order))
     return batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

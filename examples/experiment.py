@@ -14,6 +14,7 @@ from pathlib import Path
 import comparison
 import keras
 import script
+import tensorflow as tf
 from script import write_json
 
 from keras_acclip import noise, processes
@@ -69,6 +70,18 @@ def add_jobs(parser):
     parser.add_argument("--jobs", type=script.positive, help=help)
 
 
+def jobs(options, on_cpu=None):
+    """The number of trainings at a time: `--jobs`, or one for each CPU where there is no GPU.
+
+    Args:
+        options: The parsed command line.
+        on_cpu: Whether they run on CPUs. Defaults to whether there is no GPU.
+    """
+    if on_cpu is None:
+        on_cpu = not tf.config.list_physical_devices("GPU")
+    return options.jobs or (processes.available_cpus() if on_cpu else 1)
+
+
 def check_schedule(parser, options, parts="epochs"):
     """Ends the command where its steps, warm-up and the option `parts` don't go together."""
     count = getattr(options, parts)
@@ -116,8 +129,6 @@ def _with_key(function, item):
 
 
 def _share_cpus(jobs):
-    import tensorflow as tf
-
     threads = max(1, processes.available_cpus() // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)

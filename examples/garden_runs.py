@@ -17,7 +17,6 @@ from pathlib import Path
 
 import experiment
 
-from keras_acclip import processes
 from keras_acclip.garden import compare
 from keras_acclip.garden.shards import DataError
 
@@ -38,7 +37,7 @@ def add_options(parser):
 def check(parser, options):
     """Sets `jobs` where it is not given; ends the command where an option can't be used."""
     experiment.check_schedule(parser, options, "reports")
-    options.jobs = options.jobs or (processes.available_cpus() if options.runtime == "cpu" else 1)
+    options.jobs = experiment.jobs(options, on_cpu=options.runtime == "cpu")
     if options.runtime != "cpu" and options.jobs > 1:
         parser.error(f"--jobs {options.jobs} must be 1 with --runtime {options.runtime}")
 

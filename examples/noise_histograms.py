@@ -46,7 +46,6 @@ One seed, and the intervals don't cover seeds.
 """
 
 import functools
-import json
 import sys
 
 import bert_pretraining as bert
@@ -300,6 +299,32 @@ def follow(name, seed, data, settings, folder, verbose):
     return train_in_stages(model, stages, batches, measure, history, verbose)
 
 
+def study(run, arguments):
+    """Follows a network, or goes on with that, and describes its noise.
+
+    Args:
+        run: The network's name, of `NETWORKS`, and the seed.
+        arguments: The command line's.
+
+    Returns:
+        List of dicts, one a stage: `network`, `seed`, `step`, `loss`, and `describe`'s.
+    """
+    (name, seed), (options, data) = run, load(arguments)
+    folder = run_folder(options.output, name, seed)
+    one_line = 1 if sys.stdout.isatty() else 2
+    verbose = one_line if options.jobs == 1 else 0  # Several at a time would mix their lines.
+    history = follow(name, seed, data, data.settings, folder, verbose)
+    return [
+        {"network": name, "seed": seed} | row | describe(stored_sample(folder, row))
+        for row in history
+    ]
+
+
+def stored_sample(folder, row):
+    """The norms measured at a stage of a run's history."""
+    return NoiseSample.load(sample_path(folder, row["step"]))
+
+
 def sample_path(folder, step):
     """The file of the norms measured at a step."""
     return folder / f"noise-{step:08d}.npz"
@@ -485,7 +510,9 @@ def parse_arguments(arguments=None):
     parser = script.parser(__doc__, SCALES, "out/noise_histograms")
     token_rows.add_options(parser)
     images.add_options(parser)
+    experiment.add_jobs(parser)
     options = script.parse(parser, SCALES, arguments)
+    options.jobs = experiment.jobs(options)
     for name in ("steps", "image_steps"):
         if getattr(options, name) < STAGES[-1]:
             flag = name.replace("_", "-")
@@ -499,17 +526,35 @@ def parse_arguments(arguments=None):
     return options
 
 
-def report(parts, options):
+@functools.lru_cache(maxsize=1)  # A process studies several networks.
+def load(arguments):
+    """The command line's options, and the `Data` that it asks for.
+
+    Args:
+        arguments: The command line's, as a tuple.
+
+    Raises:
+        ValueError: If text or images can't be used.
+    """
+    options = parse_arguments(arguments)
+    settings = {"scale": options.scale}
+    settings |= {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
+    rows, pictures = token_rows.load(options), images.load(options)
+    settings |= {"text": f"{rows.name} ({rows.fingerprint})", "images": pictures.name}
+    data = Data(rows, pictures, settings)
+    data.batches(RESNET, max(options.image_batch_size, options.noise_batch_size), 0, 0, 1)
+    return options, data
+
+
+def report(stages, parts, options):
     """Prints and saves what came out of the finished runs."""
-    stages, differences, drawn = [], [], {}
+    differences, drawn = [], {}
     for seed in range(options.seeds):
         samples = {}
         for name in NETWORKS:
             folder = run_folder(options.output, name, seed)
-            history = json.loads((folder / "history.json").read_text())
-            samples[name] = [NoiseSample.load(sample_path(folder, row["step"])) for row in history]
-            for row, sample in zip(history, samples[name], strict=True):
-                stages.append({"network": name, "seed": seed} | row | describe(sample))
+            history = experiment.History(folder)
+            samples[name] = [stored_sample(folder, row) for row in history]
         for first, second in PAIRS:
             for stage in (0, -1):
                 a, b = samples[first][stage], samples[second][stage]
@@ -530,28 +575,26 @@ def run_folder(output, name, seed):
 
 def main(arguments=None):
     """Reads the command line, trains and measures what it asks for. Returns the exit status."""
-    options = parse_arguments(arguments)
-    settings = {"scale": options.scale}
-    settings |= {name: getattr(options, name) for name in SCALES["small"] if name != "seeds"}
+    arguments = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
-        rows, pictures = token_rows.load(options), images.load(options)
-        settings |= {"text": f"{rows.name} ({rows.fingerprint})", "images": pictures.name}
-        parts = script.Parts(options.output, settings)
-        data = Data(rows, pictures, settings)
-        data.batches(RESNET, max(options.image_batch_size, options.noise_batch_size), 0, 0, 1)
+        options, data = load(arguments)
+        parts = script.Parts(options.output, data.settings)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"Text: {rows.name}\nImages: {pictures.name}")
-    verbose = 1 if sys.stdout.isatty() else 2
+    print(f"Text: {data.rows.name}\nImages: {data.images.name}", flush=True)
+    runs = [(name, seed) for seed in range(options.seeds) for name in NETWORKS]
     try:
-        for seed in range(options.seeds):
-            for name in NETWORKS:
-                follow(name, seed, data, settings, run_folder(options.output, name, seed), verbose)
+        one = functools.partial(study, arguments=arguments)
+        studied = experiment.start(one, {run: run for run in runs}, options.jobs)
+        stages = [stage for run in runs for stage in studied(run)]
     except KeyboardInterrupt:
         print(f"\nStopped. The same command goes on from here ({options.output}).")
         return 130
-    report(parts, options)
+    except experiment.RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    report(stages, parts, options)
     return 0
 
 

@@ -72,7 +72,7 @@ from official.nlp.modeling.networks.xlnet_base import RelativePositionEncoding
 from token_rows import token_rows
 
 import keras_acclip.tf_keras as clipping
-from keras_acclip import corpus, processes
+from keras_acclip import corpus
 from keras_acclip.atomic import write_atomically
 from keras_acclip.vocabulary import SPECIAL_TOKENS
 
@@ -505,9 +505,9 @@ def parse_arguments(arguments=None):
     experiment.add_arguments(parser, RATES, list(RATES), GRID)
     options = script.parse(parser, SCALES, arguments)
     experiment.check_schedule(parser, options)
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    options.jit = on_gpu if options.jit is None else options.jit
-    options.jobs = options.jobs or (1 if on_gpu else processes.available_cpus())
+    options.jobs = experiment.jobs(options)
+    if options.jit is None:
+        options.jit = bool(tf.config.list_physical_devices("GPU"))
     if options.hidden % options.heads or options.hidden % 2:
         parser.error(
             f"--hidden {options.hidden} must be even and a multiple of --heads {options.heads}"

@@ -186,7 +186,7 @@ def test_a_sample_does_not_differ_from_itself():
 def test_the_smoke_scale_reports_every_network_at_every_stage(
     command, tmp_path, capsys, monkeypatch
 ):
-    assert command(tmp_path) == 0
+    assert command(tmp_path, "--jobs", "1") == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["stages"]) == len(job.NETWORKS) * len(job.STAGES)
@@ -201,7 +201,7 @@ def test_the_smoke_scale_reports_every_network_at_every_stage(
     assert names == networks | {"figure1.png", "figure4-step-0.png", "figure4-step-9.png"}
 
     monkeypatch.setattr(job, "build_network", lambda *_: pytest.fail("trained again"))
-    assert command(tmp_path) == 0
+    assert command(tmp_path, "--jobs", "1") == 0
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert command(tmp_path, "--noise-batches", "30") == 2
     assert "other settings (noise_batches: 20 → 30)" in capsys.readouterr().err
