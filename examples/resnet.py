@@ -65,7 +65,7 @@ SCALES = {
         "batch_size": 16,
         "blocks": 1,
         "width": 4,
-        "seeds": 2,
+        "seeds": 1,
         "noise_batches": 100,
     },
     "paper": {

@@ -109,7 +109,7 @@ SCALES = {
         "dropout": 0.0,
         "vocabulary_size": 512,
         "validation_segments": 4,
-        "seeds": 2,
+        "seeds": 1,
         "gclip_threshold": 0.25,
         "cclip_threshold": 1e-3,
     },

@@ -14,7 +14,7 @@ def command(output, *arguments):
 
 
 def test_smoke_scale_reports_curves_differences_and_noise(tmp_path, capsys):
-    assert command(tmp_path, "--seeds", "1") == 0
+    assert command(tmp_path) == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert [row["optimizer"] for row in results["summary"]] == ["sgd", "adam", "acclip"]
@@ -40,7 +40,7 @@ def test_smoke_scale_reports_curves_differences_and_noise(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_interrupted_run_ends_as_the_unbroken_one(tmp_path, interrupt_next, monkeypatch, capsys):
-    arguments = ("--optimizers", "acclip", "--seeds", "1")
+    arguments = ("--optimizers", "acclip")
     assert command(tmp_path / "unbroken", *arguments) == 0
     interrupt_next()
     assert command(tmp_path / "broken", *arguments) == 130
