@@ -75,7 +75,7 @@ SCALES = {
         "hidden": 64,
         "vocabulary_size": 512,
         "validation_rows": 16,
-        "seeds": 2,
+        "seeds": 1,
         "noise_batches": 16,
     },
 }
