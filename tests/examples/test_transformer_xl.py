@@ -166,7 +166,7 @@ def test_dropout_is_on_in_training_alone():
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in ("sgd", "acclip") else pytest.mark.slow) for n in job.RATES],
+    [pytest.param(n, marks=() if n == "acclip" else pytest.mark.slow) for n in job.RATES],
 )
 def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
     trainer = job.Trainer(name, 50, SETTINGS, jit=True)

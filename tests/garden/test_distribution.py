@@ -66,7 +66,7 @@ def assert_same_metrics(folder, other):
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=SLOW if c == "cclip" else ()) for c in workers.CASES],
+    [pytest.param(c, marks=SLOW if c in ("gclip", "cclip") else ()) for c in workers.CASES],
 )
 def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monkeypatch):
     weights, folder = on_one_device(case)

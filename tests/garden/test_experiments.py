@@ -21,6 +21,7 @@ TASKS = {
     "pretraining_512": ("acclip/bert_pretraining", "acclip/bert_pretraining_text"),
     "squad": ("acclip/bert_squad",),
 }
+QUICK = (("bert_base_6l", "pretraining_128"), ("bert_large_24l", "squad"))
 RUNTIMES = ("cpu", "gpu", "gpus", "multi_worker", "tpu")
 OTHERS = ("acclip/bert_sentence_prediction", "acclip/resnet_imagenet")
 EXPERIMENTS = (*dict.fromkeys(sum(TASKS.values(), ())), *OTHERS)
@@ -37,10 +38,12 @@ def test_all_files_are_covered_here():
     assert sorted([*MODELS, *OPTIMIZERS, *TASKS, *RUNTIMES]) == configs.shipped()
 
 
-@pytest.mark.parametrize("task_file", TASKS)
 @pytest.mark.parametrize(
-    "model",
-    [pytest.param(m, marks=() if m == "bert_base_6l" else pytest.mark.slow) for m in MODELS],
+    ("model", "task_file"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in itertools.product(MODELS, TASKS)
+    ],
 )
 def test_every_combination_gives_its_task_and_optimizer(model, task_file):
     for experiment, optimizer, runtime in itertools.product(TASKS[task_file], OPTIMIZERS, RUNTIMES):
