@@ -32,6 +32,7 @@ tries five rates for each on both seeds. The rates of adamw, gclip and cclip are
 """
 
 import argparse
+import functools
 import sys
 from importlib.metadata import version
 
@@ -214,27 +215,31 @@ def gradient_noise(rows, settings, folder, at_start, verbose):
     )
 
 
-def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
+def train(spec, rows, settings, output, noisy, alone):
     """One run, from its start or from where it was.
 
     Args:
-        optimizer: A name in `OPTIMIZERS`.
-        rate: The schedule's peak.
-        seed: Of the initial weights, the order of the rows and the masks.
+        spec: The optimizer, a name in `OPTIMIZERS`; the schedule's peak; the seed of the initial
+            weights, the order of the rows and the masks.
         rows: `token_rows.TokenRows`.
         settings: The values of `SCALES`.
-        folder: Where the run keeps its state.
-        with_noise: Whether to measure the gradient noise, into `folder/noise`.
-        verbose: As in `model.fit`.
+        output: The output folder.
+        noisy: The run whose gradient noise is measured, into `noise` in its folder.
+        alone: Whether no other run is trained at the same time; else it says a line an epoch.
 
     Returns:
         The run, as `comparison` takes it.
     """
+    optimizer, rate, seed = spec
+    folder = experiment.folder(output, *spec)
+    one_line = 1 if sys.stdout.isatty() else 2
+    verbose = one_line if alone else 0
+    name = None if alone else f"{optimizer}, {rate:.3g}, seed {seed}"
     run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
     epochs, batch_size = settings["epochs"], settings["batch_size"]
     steps_per_epoch = settings["steps"] // epochs
     progress = experiment.Progress(
-        folder, steps_per_epoch, batch_size * settings["sequence_length"]
+        folder, steps_per_epoch, batch_size * settings["sequence_length"], name=name
     )
     done = len(progress.history)
     if done == epochs:
@@ -252,7 +257,7 @@ def train(optimizer, rate, seed, rows, settings, folder, with_noise, verbose):
     )
     progress.restore(model)
     callbacks = [progress]
-    if with_noise:
+    if spec == noisy:
         callbacks.insert(0, gradient_noise(rows, settings, folder, done == 0, verbose))
     data = (len(rows.vocabulary), batch_size)
     model.fit(
@@ -276,6 +281,7 @@ def parse_arguments(arguments=None):
     """The command line, checked."""
     parser = script.parser(__doc__, SCALES, "out/bert_pretraining")
     token_rows.add_options(parser)
+    experiment.add_jobs(parser)
     experiment.add_arguments(parser, RATES, ["acclip", "adam", "sgd"], GRID)
     parser.add_argument(
         "--noise",
@@ -284,6 +290,7 @@ def parse_arguments(arguments=None):
         help="measure the gradient noise along the first optimizer's first run (the default)",
     )
     options = script.parse(parser, SCALES, arguments)
+    options.jobs = experiment.jobs(options)
     if options.validation_text and not options.text:
         parser.error("--validation-text needs --text")
     experiment.check_schedule(parser, options)
@@ -340,17 +347,19 @@ def main(arguments=None):
         settings["text"] = f"{rows.name} ({rows.fingerprint})"
         script.claim_output(options.output, settings)
         print(f"{rows.name}: {len(rows.train)} rows to train on, {len(rows.validation)} held out")
-        return lambda *spec: train(
-            *spec,
-            rows,
-            settings,
-            experiment.folder(options.output, *spec),
-            spec == noisy_run(options),
-            verbose=1 if sys.stdout.isatty() else 2,
+        one = functools.partial(
+            train,
+            rows=rows,
+            settings=settings,
+            output=options.output,
+            noisy=noisy_run(options),
+            alone=options.jobs == 1,
         )
+        return experiment.start_missing(one, plan, options.output, options.epochs, options.jobs)
 
+    plan = plan_runs(options)
     return experiment.conduct(
-        plan_runs(options), options.output, prepare, lambda runs: report(runs, options, settings)
+        plan, options.output, prepare, lambda runs: report(runs, options, settings)
     )
 
 

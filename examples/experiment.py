@@ -123,6 +123,24 @@ def start(function, tasks, jobs):
     return wait
 
 
+def start_missing(train, plan, output, epochs, jobs):
+    """Starts the runs of a plan whose history is not whole, and returns the function to have one.
+
+    Args:
+        train: Module-level function, or a `partial` of one, from (optimizer, rate, seed) to a run.
+        plan: List of (optimizer, rate, seed).
+        output: The output folder, with a run's `History` in its `folder`.
+        epochs: The length of a whole history.
+        jobs: As `start` takes it.
+
+    Returns:
+        Function from (optimizer, rate, seed) to the run, as `conduct` takes it.
+    """
+    missing = {spec: spec for spec in plan if len(History(folder(output, *spec))) < epochs}
+    trained = start(train, missing, jobs)
+    return lambda *spec: trained(spec) if spec in missing else train(spec)
+
+
 def _with_key(function, item):
     key, task = item
     return key, function(task)
@@ -231,10 +249,12 @@ class Progress(keras.callbacks.Callback):
         steps_per_epoch: Number of steps.
         per_step: How many of `unit` a step takes.
         unit: What the speed counts. Defaults to "tokens".
+        name: What to call the run in a line after each epoch; none is printed without.
     """
 
-    def __init__(self, folder, steps_per_epoch, per_step, unit="tokens"):
+    def __init__(self, folder, steps_per_epoch, per_step, unit="tokens", name=None):
         super().__init__()
+        self.name = name
         self.history = History(folder)
         self.steps_per_epoch, self.per_step, self.unit = steps_per_epoch, per_step, unit
 
@@ -265,6 +285,11 @@ class Progress(keras.callbacks.Callback):
             | {f"{self.unit}_per_second": speed, "seconds": self.ended - self.started}
         )
         self.history.add(row, lambda path: self.model.save_weights(path, overwrite=True))
+        if self.name:
+            print(
+                f"{self.name}, step {row['step']:,}: validation loss {row['val_loss']:.4f}",
+                flush=True,
+            )
 
 
 class StagedNoise(noise.GradientNoise):

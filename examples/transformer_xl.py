@@ -439,7 +439,7 @@ def train(spec, text, settings, jit, output):
         The run, as `comparison` takes it.
     """
     optimizer, rate, seed = spec
-    history = open_history(output, *spec)
+    history = experiment.History(experiment.folder(output, *spec), "epoch-{}.npz")
     run = {"optimizer": optimizer, "learning_rate": rate, "seed": seed, "history": history}
     done, epochs = len(history), settings["epochs"]
     if done == epochs:
@@ -472,11 +472,6 @@ def train(spec, text, settings, jit, output):
         history.add(row, functools.partial(trainer.save, memory=memory))
     history.finish()
     return run
-
-
-def open_history(output, optimizer, rate, seed):
-    """The `experiment.History` of a run."""
-    return experiment.History(experiment.folder(output, optimizer, rate, seed), "epoch-{}.npz")
 
 
 def perplexity(loss):
@@ -567,10 +562,7 @@ def main(arguments=None):
         one = functools.partial(
             train, text=text, settings=settings, jit=options.jit, output=options.output
         )
-        histories = {spec: open_history(options.output, *spec) for spec in plan}
-        missing = {s: s for s, history in histories.items() if len(history) < options.epochs}
-        trained = experiment.start(one, missing, options.jobs)
-        return lambda *spec: trained(spec) if spec in missing else one(spec)
+        return experiment.start_missing(one, plan, options.output, options.epochs, options.jobs)
 
     plan = experiment.plan(options, RATES, GRID)
     return experiment.conduct(

@@ -81,7 +81,7 @@ def test_validation_batches_are_always_the_same():
 
 
 def test_job_reports_and_keeps_finished_runs(command, tmp_path, capsys, monkeypatch):
-    small = ("--steps", "4", "--warmup", "1")
+    small = ("--steps", "4", "--warmup", "1", "--jobs", "1")
     assert command(tmp_path, *small, "--optimizers", "acclip,adam", "--seeds", "1") == 0
     printed = capsys.readouterr().out
     assert "| acclip " in printed
