@@ -286,10 +286,8 @@ class Progress(keras.callbacks.Callback):
         )
         self.history.add(row, lambda path: self.model.save_weights(path, overwrite=True))
         if self.name:
-            print(
-                f"{self.name}, step {row['step']:,}: validation loss {row['val_loss']:.4f}",
-                flush=True,
-            )
+            loss = row["val_loss"]
+            print(f"{self.name}, step {row['step']:,}: validation loss {loss:.4f}", flush=True)
 
 
 class StagedNoise(noise.GradientNoise):
