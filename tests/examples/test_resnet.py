@@ -14,22 +14,22 @@ def command(output, *arguments):
 
 
 def test_smoke_scale_reports_curves_differences_and_noise(tmp_path, capsys):
-    assert command(tmp_path) == 0
+    assert command(tmp_path, "--seeds", "2") == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert [row["optimizer"] for row in results["summary"]] == ["sgd", "adam", "acclip"]
-    assert [row["seeds"] for row in results["summary"]] == [1, 1, 1]
+    assert [row["seeds"] for row in results["summary"]] == [2, 2, 2]
     ends = {
         (run["optimizer"], run["seed"]): run["history"][-1]
         for run in results["runs"]
         if [row["step"] for row in run["history"]] == [2, 4]
     }
-    assert len(ends) == 3
+    assert len(ends) == 6
     found = {(row["optimizer"], row["measure"]): row for row in results["differences"]}
     for name in ("sgd", "acclip"):
         for measure in ("val_loss", "val_accuracy"):
-            difference = ends[name, 0][measure] - ends["adam", 0][measure]
-            assert found[name, measure]["differences"] == pytest.approx([difference])
+            differences = [ends[name, s][measure] - ends["adam", s][measure] for s in (0, 1)]
+            assert found[name, measure]["differences"] == pytest.approx(differences)
     assert "sgd − adam, validation accuracy, same seeds" in printed
     assert set(results["noise"]["verdicts"]) == {"0", "4"}
     assert results["noise"]["advice"] in printed
