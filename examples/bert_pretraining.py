@@ -9,7 +9,7 @@ the update rule and its learning rate differ. At the end stands a table (mean ±
 over seeds) and the paired difference to Adam; `results.json` and `loss.png` hold the rest.
 
 Stopped by whatever means and started again with the same `--output`, it goes on after the last
-finished epoch, with the result that it would have had. The text is `keras_acclip.corpus`'s, the
+finished epoch, with the result that it would have had. The text is `keras_acclip.text.corpus`'s, the
 statistics are `comparison.py`'s.
 
 Where the default rates come from: the default job at several rates, final validation loss of seeds
@@ -47,7 +47,7 @@ import token_rows
 from script import write_json
 
 import keras_acclip
-from keras_acclip.vocabulary import SPECIAL_TOKENS
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS
 
 MASK_RATE = 0.15  # Of a row's tokens; the rates of BERT (Devlin et al., 2019).
 PAD, CLS, SEP, UNK, MASK = range(len(SPECIAL_TOKENS))

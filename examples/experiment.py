@@ -17,7 +17,8 @@ import script
 import tensorflow as tf
 from script import write_json
 
-from keras_acclip import noise, processes
+from keras_acclip import noise
+from keras_acclip._utils import processes
 from keras_acclip.noise import plots
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import comparison
 
-from keras_acclip import corpus
-from keras_acclip.atomic import write_atomically
+from keras_acclip.text import corpus
+from keras_acclip._utils.files import write_atomically
 
 
 def parser(doc, scales, output):

@@ -7,9 +7,9 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
-from keras_acclip.atomic import write_atomically
-from keras_acclip.corpus import TextError, cache_key, embedded_corpus, text_files, versions
-from keras_acclip.vocabulary import learn_vocabulary
+from keras_acclip._utils.files import write_atomically
+from keras_acclip.text.corpus import TextError, cache_key, embedded_corpus, text_files, versions
+from keras_acclip.text.vocabulary import learn_vocabulary
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def token_rows(corpus, vocabulary_size, sequence_length, cache_dir):
     Made once for a given corpus and sizes, then read from `cache_dir`.
 
     Args:
-        corpus: A `keras_acclip.corpus.Corpus`.
+        corpus: A `keras_acclip.text.corpus.Corpus`.
         vocabulary_size: Most tokens that the vocabulary may hold, the special ones included.
         sequence_length: Length of a row, `[CLS]` and `[SEP]` included.
         cache_dir: Folder to keep the result in.

@@ -13,7 +13,7 @@ validation. Each row of a batch is a stretch of the text, read segment by segmen
 from one to the next and is empty at the start of each pass over the text. With one seed, every
 optimizer gets the same initial weights, the same segments and the same linear warm-up and decay.
 
-By default the text is `keras_acclip.corpus`'s in word pieces, its documents in another order for
+By default the text is `keras_acclip.text.corpus`'s in word pieces, its documents in another order for
 each pass and seed. `--ptb` takes the Penn Treebank's `ptb.train.txt` and `ptb.valid.txt`, word by
 word. `--scale paper` has the paper's 6 layers and target length; width, heads, dropout and batch
 size are those of Transformer-XL's base model, GClip's threshold that of its code. The paper states
@@ -72,9 +72,9 @@ from official.nlp.modeling.networks.xlnet_base import RelativePositionEncoding
 from token_rows import token_rows
 
 import keras_acclip.tf_keras as clipping
-from keras_acclip import corpus
-from keras_acclip.atomic import write_atomically
-from keras_acclip.vocabulary import SPECIAL_TOKENS
+from keras_acclip.text import corpus
+from keras_acclip._utils.files import write_atomically
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS
 
 SCALES = {
     "small": {

@@ -7,7 +7,8 @@ The formulas stand in `rules`. `optimizers` and `tf_keras` put these classes abo
 import logging
 import re
 
-from keras_acclip import arguments, rules
+from keras_acclip import rules
+from keras_acclip._utils import arguments
 
 _TEXTS = {
     "shared_args": """averaging: `None`, or `"linear"` to keep x̄ = Σ j·x_{j−1}/Σ j over the steps

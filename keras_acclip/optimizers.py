@@ -8,7 +8,8 @@ lets all variables' updates of a step run as one XLA computation where TensorFlo
 import keras
 from keras import ops
 
-from keras_acclip import arguments, clipped
+from keras_acclip import clipped
+from keras_acclip._utils import arguments
 
 if keras.backend.backend() == "tensorflow":
     from keras_acclip.backend import tensorflow as backend

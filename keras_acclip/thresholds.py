@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_acclip import arguments, rules
+from keras_acclip import rules
+from keras_acclip._utils import arguments
 
 
 class PowerLaw:

@@ -19,7 +19,7 @@ def same_names_and_seeds():
 @pytest.fixture(scope="session")
 def english(tmp_path_factory):
     """A file of about 100,000 characters of English: some of Python's own help topics."""
-    from keras_acclip import corpus
+    from keras_acclip.text import corpus
 
     topics = corpus.language_topics(sysconfig.get_paths()["stdlib"])
     path = tmp_path_factory.mktemp("text") / "english.txt"

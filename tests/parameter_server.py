@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests import paths
-from tests.test_distribution import MAKERS, data
+from tests.integration.test_distribution import MAKERS, data
 
 
 def start_cluster(worker_port, server_port):

@@ -9,7 +9,7 @@ strategy = tf.distribute.MultiWorkerMirroredStrategy()
 import numpy as np  # noqa: E402
 
 from tests import paths  # noqa: E402
-from tests.test_distribution import MAKERS, data, numpy_weights  # noqa: E402
+from tests.integration.test_distribution import MAKERS, data, numpy_weights  # noqa: E402
 
 
 def train(name, out):

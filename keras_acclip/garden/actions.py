@@ -9,7 +9,7 @@ import orbit
 import tensorflow as tf
 import tf_keras
 
-from keras_acclip import arguments
+from keras_acclip._utils import arguments
 from keras_acclip.noise.batches import Batches, preserved_random_state
 from keras_acclip.noise.callback import NoiseCallback
 from keras_acclip.noise.losses import seeded_layers

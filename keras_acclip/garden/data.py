@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from keras_acclip import corpus
+from keras_acclip.text import corpus
 from keras_acclip.garden.pretraining_data import (
     PACKAGES,
     Recipe,
@@ -29,7 +29,7 @@ from keras_acclip.garden.pretraining_data import (
 from keras_acclip.garden.questions import make_questions
 from keras_acclip.garden.shards import DataError
 from keras_acclip.garden.squad_data import Windows, make_squad_data
-from keras_acclip.vocabulary import VocabularyError
+from keras_acclip.text.vocabulary import VocabularyError
 
 
 def parse_arguments(arguments=None):
@@ -148,7 +148,7 @@ def _settings(kind, options):
 
 
 def load_text(options):
-    """The text that the options name, as a `keras_acclip.corpus.Corpus`."""
+    """The text that the options name, as a `keras_acclip.text.corpus.Corpus`."""
     if options.input:
         read = sentence_files if options.one_sentence_per_line else corpus.text_files
         return read(options.input, options.validation_input or ())

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from keras_acclip import corpus as texts
+from keras_acclip.text import corpus as texts
 from keras_acclip.garden import shards
 from keras_acclip.garden.shards import DataError
-from keras_acclip.processes import available_cpus
-from keras_acclip.vocabulary import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
+from keras_acclip._utils.processes import available_cpus
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
 
 # The embedded corpus: what `pip install keras-acclip[garden]` installs.
 PACKAGES = ("keras", "matplotlib", "numpy", "official", "scipy", "tensorflow")
@@ -88,10 +88,10 @@ def sentence_files(patterns, validation_patterns=()):
             held out.
 
     Returns:
-        A `keras_acclip.corpus.Corpus`; a document's sentences are its lines.
+        A `keras_acclip.text.corpus.Corpus`; a document's sentences are its lines.
 
     Raises:
-        keras_acclip.corpus.TextError: If a file is missing, empty or not text.
+        keras_acclip.text.corpus.TextError: If a file is missing, empty or not text.
     """
     paths = texts.expand(patterns)
     train = _documents(paths)
@@ -133,7 +133,7 @@ def make_pretraining_data(
     that are missing; the result depends neither on that nor on the number of processes.
 
     Args:
-        corpus: A `keras_acclip.corpus.Corpus`.
+        corpus: A `keras_acclip.text.corpus.Corpus`.
         output: Folder to make. It gets `vocab.txt`, the shards
             `train-00000-of-00020.tfrecord`, `validation-00000-of-00001.tfrecord` and so on, and
             last `data.yaml`, for `--config_file`.
@@ -152,7 +152,7 @@ def make_pretraining_data(
     Raises:
         DataError: If the output can't be written, or holds or gets other data; or if a part of the
             corpus is too short for an example.
-        keras_acclip.vocabulary.VocabularyError: If the vocabulary file can't be used.
+        keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
     """
     output, recipe = Path(output), recipe or Recipe()
     if vocab_size <= len(SPECIAL_TOKENS):

@@ -191,7 +191,7 @@ def make_questions(corpus, output, train_questions=10_000, dev_questions=1000, s
     """Makes a set of questions about a text, with a held-out part, as SQuAD v1.1 files.
 
     Args:
-        corpus: A `keras_acclip.corpus.Corpus`; questions about its held-out documents, less those
+        corpus: A `keras_acclip.text.corpus.Corpus`; questions about its held-out documents, less those
             that the other ones answer alike, make the dev part.
         output: Folder that gets `train.json` and `dev.json`.
         train_questions: Most questions to train on. Defaults to 10,000.

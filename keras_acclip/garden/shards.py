@@ -10,8 +10,8 @@ import functools
 import json
 import sys
 
-from keras_acclip.atomic import replacing, write_atomically
-from keras_acclip.processes import KilledError, run
+from keras_acclip._utils.files import replacing, write_atomically
+from keras_acclip._utils.processes import KilledError, run
 
 
 class DataError(ValueError):

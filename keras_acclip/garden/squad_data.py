@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from keras_acclip.corpus import cache_key
+from keras_acclip.text.corpus import cache_key
 from keras_acclip.garden import shards
 from keras_acclip.garden.shards import DataError
-from keras_acclip.processes import available_cpus
-from keras_acclip.vocabulary import read_vocabulary
+from keras_acclip._utils.processes import available_cpus
+from keras_acclip.text.vocabulary import read_vocabulary
 
 _SHARD = 5000  # questions
 
@@ -162,7 +162,7 @@ def make_squad_data(train, dev, vocab, output, windows=None, processes=None):
 
     Raises:
         DataError: If a file is not SQuAD v1.1, or the output can't be written or gets other data.
-        keras_acclip.vocabulary.VocabularyError: If the vocabulary file can't be used.
+        keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
     """
     output, windows = Path(output), windows or Windows()
     vocabulary = read_vocabulary(vocab)

@@ -39,7 +39,7 @@ from official.nlp import continuous_finetune_lib
 from official.nlp import train as driver  # noqa: F401  (defines flags)
 from official.nlp.tasks.question_answering import QuestionAnsweringConfig
 
-from keras_acclip import arguments
+from keras_acclip._utils import arguments
 from keras_acclip.garden import actions, configs, experiments  # noqa: F401
 from keras_acclip.noise.losses import seed_layers
 

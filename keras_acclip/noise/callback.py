@@ -6,7 +6,7 @@ import sys
 
 import keras
 
-from keras_acclip import arguments
+from keras_acclip._utils import arguments
 from keras_acclip.noise.batches import open_batches
 from keras_acclip.noise.sampling import METHODS, NoiseMeter, checked_groups
 

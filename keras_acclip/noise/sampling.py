@@ -9,7 +9,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_acclip import arguments
+from keras_acclip._utils import arguments
 from keras_acclip.noise.batches import open_batches, preserved_random_state
 from keras_acclip.noise.losses import CompiledLoss, LegacyLoss
 from keras_acclip.noise.sample import Advice, NoiseSample

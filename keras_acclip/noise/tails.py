@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_acclip import arguments
+from keras_acclip._utils import arguments
 
 try:
     from scipy import optimize, special, stats

@@ -1,0 +1,1 @@
+"""Text to train on: the corpus that every machine has, text files, and WordPiece vocabularies."""

@@ -1,0 +1,67 @@
+"""The same classes on JAX and PyTorch, beside TensorFlow and the float64 reference."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import backend_run, reference
+
+BACKENDS = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(name) is None, reason=f"{name} is not installed"
+        ),
+    )
+    for name in ("jax", "torch")
+]
+
+
+pytestmark = pytest.mark.xdist_group("backends")  # The fixture runs once, in one process.
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def results(request, tmp_path_factory):
+    out = tmp_path_factory.mktemp(request.param) / "results.npz"
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.backend_run", str(out)],
+        env=os.environ | {"KERAS_BACKEND": request.param, "CUDA_VISIBLE_DEVICES": ""},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    said = [line for line in finished.stderr.splitlines() if "runs its step without" in line]
+    return {"backend": request.param, "said": said, **np.load(out)}
+
+
+@pytest.mark.parametrize("name", backend_run.MAKERS)
+def test_given_gradients_equal_the_reference(results, name):
+    values, steps = backend_run.gradients()
+    cls, options = backend_run.REFERENCE[name]
+    xs, _, averages = reference.METHODS[cls](values, steps, lr=0.05, **options)
+    expected = averages if "averaging" in name else xs
+    got = [results[f"apply-{name}-{i}"] for i in range(len(xs))]
+    assert reference.relative_error(got, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("name", backend_run.MAKERS)
+def test_fit_equals_tensorflow(results, name):
+    expected = backend_run.fit(name)
+    got = [results[f"fit-{name}-{i}"] for i in range(len(expected))]
+    assert reference.relative_error(got, expected) <= 1e-5
+
+
+def test_the_first_optimizer_of_each_class_says_why_it_is_not_compiled(results):
+    assert len(results["said"]) == 3
+    assert all(f"the {results['backend']} backend" in line for line in results["said"])
+
+
+def test_jit_compile_true_is_refused(results):
+    assert bool(results["refused"])

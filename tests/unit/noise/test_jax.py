@@ -1,0 +1,45 @@
+"""Runs the tests of this folder with Keras on JAX."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jax")
+
+HERE = Path(__file__).parent
+CORE = (
+    "test_sampling.py::test_gradient_is_that_of_fit[compute_loss]",
+    "test_sampling.py::test_sketch_is_within_one_percent_of_exact[None]",
+    "test_callback.py::test_training_is_bitwise_the_same[4-dataset]",
+)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        pytest.param(CORE, id="core"),
+        pytest.param(("test_sampling.py", "test_callback.py"), id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_noise_on_jax(tests):
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            *(str(HERE / t) for t in tests),
+        ],
+        env=os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=HERE.parents[2],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert finished.returncode == 0, finished.stdout[-4000:] + finished.stderr[-2000:]
+    assert "passed" in finished.stdout

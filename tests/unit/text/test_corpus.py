@@ -1,0 +1,173 @@
+import gzip
+import inspect
+import json
+
+import pytest
+
+from keras_acclip.text import corpus
+
+MODULE = '''"""Of the module."""
+raise RuntimeError("imported")
+
+class A:
+    """Of the class."""
+    def f(self):
+        """Of the method,
+
+        over lines.
+        """
+    async def g(self): "Of the coroutine."
+    def no_docstring(self): pass
+'''
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Two source trees in the place of the standard library and of one package."""
+    sources = {
+        "": {"a.py": MODULE, "test/b.py": '"""A test."""', "b/__init__.py": '"""Of b."""'},
+        "pack": {
+            "__init__.py": '"""Of pack."""',
+            "sub/c.py": 'class A: """Of the class."""\ndef h(): """Own."""',
+            "broken.py": "def (",
+            "tests/d.py": '"""A test."""',
+        },
+    }
+    sources[""]["pydoc_data/topics.py"] = 'topics = {"if": "If it is.", "for": "For all."}'
+    for package, files in sources.items():
+        for name, text in files.items():
+            path = tmp_path / (package or "stdlib") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    roots = {package: tmp_path / (package or "stdlib") for package in sources}
+    monkeypatch.setattr(corpus, "_source_roots", lambda packages: roots)
+    return roots
+
+
+def test_docstrings_are_read_without_importing(packages):
+    assert corpus.docstrings(packages[""] / "a.py") == [
+        "Of the module.",
+        "Of the class.",
+        "Of the method,\n\nover lines.",
+        "Of the coroutine.",
+    ]
+    assert corpus.docstrings(packages["pack"] / "broken.py") == []
+
+
+def test_gathered_docstrings_stand_once_under_their_first_module(packages):
+    assert corpus.gather_docstrings(["pack"], progress=None) == {
+        "a": "\n\n".join(corpus.docstrings(packages[""] / "a.py")),
+        "b": "Of b.",
+        "pydoc_data.topics.if": "If it is.",
+        "pydoc_data.topics.for": "For all.",
+        "pack": "Of pack.",
+        "pack.sub.c": "Own.",
+    }
+
+
+def test_every_docstring_of_a_real_package_is_found():
+    root = corpus._source_roots([])[""] / "json"
+    documents = [text for path in corpus._source_files(root) for text in corpus.docstrings(path)]
+    for thing in (json, json.dumps, json.JSONEncoder, json.JSONDecoder.raw_decode):
+        assert inspect.getdoc(thing).strip() in [text.strip() for text in documents]
+
+
+def test_embedded_corpus_is_gathered_once(packages, tmp_path, monkeypatch):
+    first = corpus.embedded_corpus(tmp_path / "cache", ["numpy"])
+    monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: pytest.fail("gathered again"))
+    assert corpus.embedded_corpus(tmp_path / "cache", ["numpy"]) == first
+    monkeypatch.setattr(corpus, "versions", lambda packages: {"Python": "other"})
+    with pytest.raises(pytest.fail.Exception):
+        corpus.embedded_corpus(tmp_path / "cache", ["numpy"])
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(corpus.TextError, match="no_such_package: not installed"):
+        corpus.embedded_corpus(tmp_path, ["numpy", "no_such_package"])
+
+
+def test_embedded_corpus_holds_whole_modules_out(tmp_path, monkeypatch):
+    documents = {f"package.module{i}": f"text {i}" for i in range(2000)}
+    monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: documents)
+    whole = corpus.embedded_corpus(tmp_path / "a", ())
+    assert sorted(whole.train + whole.validation) == sorted(documents.values())
+    assert 60 < len(whole.validation) < 140
+    fewer = {name: documents[name] for name in list(documents)[::2]}
+    monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: fewer)
+    half = corpus.embedded_corpus(tmp_path / "b", ())
+    assert set(half.validation) == set(whole.validation) & set(fewer.values())
+    assert half.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.txt", None, "missing.txt: no such file"),
+        ("none*.txt", None, "no such file"),
+        ("empty.txt", b"", "empty.txt: the file is empty"),
+        ("blank.txt", b" \n\t\n", "blank.txt: the file is empty"),
+        ("empty.gz", gzip.compress(b"", mtime=0), "empty.gz: the file is empty"),
+        ("image.txt", b"\x89PNG\r\n\x00\x01", "image.txt: not a text file"),
+        ("binary.gz", gzip.compress(b"ab\0c", mtime=0), "binary.gz: not a text file"),
+        ("latin.txt", "one\ntwo\ncafé".encode("latin-1"), "latin.txt, line 3: not UTF-8"),
+        ("plain.gz", b"not gzip", "plain.gz: can't be read"),
+        ("cut.gz", gzip.compress(b"words " * 999, mtime=0)[:-9], "cut.gz: can't be read"),
+        ("folder", "folder", "folder: can't be read"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_fault(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(corpus.TextError, match=message):
+        corpus.text_files([str(path)])
+
+
+def test_files_are_taken_plain_or_gzipped_by_name_or_glob(tmp_path, english):
+    text = english.read_text("utf-8")
+    (tmp_path / "b.txt").write_text("\ufeff" + text, "utf-8")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text.encode()))
+    plain = corpus.text_files([tmp_path / "b.txt"])
+    packed = corpus.text_files([str(tmp_path / "a*.gz")])
+    assert (plain.train, plain.validation) == (packed.train, packed.validation)
+    both = corpus.text_files([str(tmp_path / "*"), str(tmp_path / "b.txt")])
+    assert both.train == packed.train + plain.train
+
+
+@pytest.mark.parametrize("text", ["a b\nc " * 999, "oneword" * 99, "x " * 7, "é\u3000" * 5000])
+def test_held_out_pieces_and_the_rest_are_the_whole_text(tmp_path, text):
+    path = tmp_path / "t.txt"
+    path.write_text(text, "utf-8")
+    parts = corpus.text_files([path])
+    assert "".join(corpus._pieces(text, 100)) == text
+    assert sum(map(len, parts.train + parts.validation)) == len(text)
+    if len(text) > 1000:
+        assert sum(map(len, parts.validation)) == pytest.approx(len(text) / 20, rel=0.2, abs=700)
+
+
+def test_validation_text_leaves_the_training_text_whole(tmp_path, english):
+    (tmp_path / "v.txt").write_text("held out")
+    parts = corpus.text_files([english], [tmp_path / "v.txt"])
+    assert parts.train == (english.read_text("utf-8"),)
+    assert parts.validation == ("held out",)
+
+
+def test_an_excerpt_has_whole_documents_up_to_the_length():
+    documents = tuple(f"{number} " * 50 for number in range(100, 400))
+    whole = corpus.Corpus("text", documents, documents[:60])
+    size = len(documents[0])
+    part = corpus.excerpt(whole, 40 * size)
+    assert len(part.train) == 40
+    assert len(part.validation) == 40 // corpus.HELD_OUT_EVERY
+    assert [d for d in documents if d in part.train] == list(part.train)
+    assert corpus.excerpt(whole, 40 * size - 1).train == part.train
+    assert len(corpus.excerpt(whole, 40 * size + 1).train) == 41
+
+    # Which documents they are does not depend on their places.
+    turned = corpus.Corpus("text", documents[::-1], documents[:60])
+    assert corpus.excerpt(turned, 40 * size).train == part.train[::-1]
+
+    everything = corpus.excerpt(whole, 10**12)
+    assert (everything.train, everything.validation) == (whole.train, whole.validation)
