@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_acclip
+from keras_acclip.optimizers import notices
 from keras_acclip import ACClip, CClip, GClip
 from keras_acclip.thresholds import PowerThreshold
 from tests import paths, reference
@@ -48,6 +48,7 @@ CASES = [
 
 def kinds(slots):
     """Slots sorted by kind instead of by variable."""
+    slots = [list(s.values()) if hasattr(s, "values") else s for s in slots]
     return list(zip(*slots, strict=True))
 
 
@@ -93,7 +94,7 @@ def test_dtypes(cls, dtype, path):
     xs, slots, _ = reference.METHODS[cls.__name__](values, steps, lr=0.05, **kwargs)
     wide = "float64" if dtype == "float64" else "float32"
     for held in optimizer._slots:
-        assert {slot.dtype for slot in held} == {wide}
+        assert {slot.dtype for slot in held.values()} == {wide}
     for held, expected in zip(kinds(optimizer._slots), kinds(slots), strict=True):
         assert reference.relative_error(held, expected) <= 1e-5
     ulp = {"float16": 2**-11, "bfloat16": 2**-8, "float64": 1e-9}[dtype]
@@ -322,7 +323,7 @@ def test_jit_compile_true_raises_where_xla_cannot_go():
 
 
 def test_auto_says_once_why_it_does_not_compile(caplog):
-    keras_acclip.optimizers._said.clear()
+    notices.forget()
     for _ in range(2):
         paths.apply("two replicas", ACClip, [np.zeros(2)], [[np.ones(2, np.float32)]] * 2)
     (message,) = [r.getMessage() for r in caplog.records if r.name == "keras_acclip"]
@@ -330,7 +331,7 @@ def test_auto_says_once_why_it_does_not_compile(caplog):
 
 
 def test_jit_compile_false_is_silent(caplog):
-    keras_acclip.optimizers._said.clear()
+    notices.forget()
     paths.apply("uncompiled eager", ACClip, [np.zeros(2)], [[np.ones(2, np.float32)]])
     assert not caplog.records
 
@@ -355,7 +356,7 @@ def test_the_step_is_one_xla_computation():
 
 @pytest.mark.parametrize("cls", [GClip, CClip, ACClip])
 def test_variables_on_several_devices_are_updated_without_xla(cls, caplog):
-    keras_acclip.optimizers._said.clear()
+    notices.forget()
     values, steps = numbers(seed=2)
     variables = []
     for i, value in enumerate(values):
@@ -371,8 +372,8 @@ def test_variables_on_several_devices_are_updated_without_xla(cls, caplog):
 
 
 def test_a_dtype_that_xla_does_not_take_is_updated_without_it(caplog, monkeypatch):
-    keras_acclip.optimizers._said.clear()
-    monkeypatch.setattr("keras_acclip.backend.tensorflow._XLA_DTYPES", (tf.float32,))
+    notices.forget()
+    monkeypatch.setattr("keras_acclip.optimizers.execution.XLA_DTYPES", (tf.float32,))
     v = keras.Variable(np.zeros(2), dtype="float64")
     GClip(1.0, 0.5).apply([tf.constant([3.0, 4.0], tf.float64)], [v])
     np.testing.assert_allclose(v, [-0.3, -0.4])

@@ -15,7 +15,9 @@ import keras_acclip
 from keras_acclip import tf_keras as keras_2
 from keras_acclip import thresholds
 from keras_acclip.tf_keras import ACClip, CClip, GClip, PowerThreshold
-from tests import paths, reference, test_optimizers
+from keras_acclip.optimizers import notices
+from tests import paths, reference
+from tests.unit.optimizers import test_optimizers
 
 CLASSES = [GClip, CClip, ACClip]
 PATHS = ("eager", "uncompiled graph", "XLA", "two replicas")
@@ -129,7 +131,7 @@ def test_dtypes(cls, dtype, path):
     optimizer, variables = run(path, lambda **k: cls(0.05, **kwargs, **k), values, steps, dtype)
     xs, slots, _ = reference.METHODS[cls.__name__](values, steps, lr=0.05, **kwargs)
     wide = "float64" if dtype == "float64" else "float32"
-    assert {slot.dtype.name for held in optimizer._slots for slot in held} == {wide}
+    assert {slot.dtype.name for held in optimizer._slots for slot in held.values()} == {wide}
     kinds = test_optimizers.kinds
     for held, expected in zip(kinds(optimizer._slots), kinds(slots), strict=True):
         assert reference.relative_error(held, expected) <= 1e-5
@@ -328,7 +330,7 @@ def test_the_step_is_one_xla_computation():
 
 
 def test_one_replica_compiles_and_two_say_why_not(caplog):
-    keras_2._said.clear()
+    notices.forget()
     with tf.distribute.OneDeviceStrategy("CPU:1").scope():
         model = make_model(ACClip(0.1))
         fit(model)
@@ -547,7 +549,7 @@ def test_mixed_precision(cls, replicas):
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
     assert isinstance(model.optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
-    assert {s.dtype.name for held in model.optimizer.inner_optimizer._slots for s in held} <= {
+    assert {s.dtype.name for held in model.optimizer.inner_optimizer._slots for s in held.values()} <= {
         "float32"
     }
     assert 0 < reference.relative_error(model.get_weights(), expected.get_weights()) <= 2e-3
