@@ -64,6 +64,14 @@ def learning_rate(optimizer: Any) -> Any:
     return optimizer._learning_rate
 
 
+def set_learning_rate(base: Any, optimizer: Any, learning_rate: Any) -> None:
+    """Sets the learning rate as the class `base` does it, of an optimizer that checks it first.
+
+    The setter of a property is not to be had through `super()`.
+    """
+    base.learning_rate.fset(optimizer, learning_rate)
+
+
 def moving_averages(optimizer: Any) -> list[Variable | None]:
     """The exponential moving averages that an optimizer keeps with `use_ema=True`.
 
