@@ -1,7 +1,10 @@
 """Each private name that `compat` stands for is there, and does what it is used for."""
 
+import itertools
+
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras
 
@@ -73,3 +76,91 @@ def test_merge_call():
 
     strategy.run(replica)
     np.testing.assert_array_equal(v.numpy(), [4.0])
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def shuffled(seed=1):
+    return tf.data.Dataset.range(20).shuffle(20, seed)
+
+
+def looked_up():
+    numbers = tf.range(20, dtype=tf.int64)
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(numbers, 2 * numbers), -1)
+    return shuffled().map(table.lookup)
+
+
+def generated():
+    signature = tf.TensorSpec((), tf.int64)
+    dataset = tf.data.Dataset.from_generator(lambda: iter(range(20)), output_signature=signature)
+    return dataset.shuffle(20, seed=1)
+
+
+KINDS_OF_DATASETS = {
+    "seeded": lambda folder: shuffled(),
+    "with the global seed": lambda folder: shuffled(None),
+    "repeated": lambda folder: shuffled().repeat(2),
+    "in memory": lambda folder: shuffled().cache().shuffle(20, seed=2),
+    "in a file": lambda folder: shuffled().cache(str(folder / "cache")).shuffle(20, seed=2),
+    "with a table": lambda folder: looked_up(),
+    "from a generator": lambda folder: generated(),
+    "with Python": lambda folder: shuffled().map(
+        lambda n: tf.numpy_function(lambda a: 3 * a, [n], tf.int64)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS_OF_DATASETS)
+def test_datasets_are_copied(name, tmp_path):
+    def epochs(measured):
+        tf.random.set_seed(3)
+        (tmp_path / str(measured)).mkdir()
+        dataset = KINDS_OF_DATASETS[name](tmp_path / str(measured))
+        read = []
+        for _ in range(3):
+            if measured:
+                copy = compat.copy_dataset(dataset, seed=5).as_numpy_iterator()
+                # Not to its end, as a cache in a file would then be broken.
+                copies.append([int(n) for n in itertools.islice(copy, 7)])
+            read.append([int(n) for n in dataset.as_numpy_iterator()])
+        return read
+
+    copies = []
+    assert epochs(False) == epochs(True)
+    assert copies[0] == copies[1] == copies[2] != sorted(copies[0])
+
+
+def test_a_copy_s_shuffle_without_a_seed_gets_one():
+    tf.random.set_seed(None)
+    dataset = tf.data.Dataset.range(50).shuffle(50)
+    same, again, other = (
+        list(compat.copy_dataset(dataset, s).as_numpy_iterator()) for s in (1, 1, 2)
+    )
+    assert same == again != other
+
+
+def test_keras_3_seed_generators():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5, seed=2)])
+    (state,) = compat.seed_states(model)
+    np.testing.assert_array_equal(state, [2, 0])
+
+
+def test_keras_2_random_layers():
+    layers = [tf_keras.layers.Dropout(0.5, seed=1), tf_keras.layers.GaussianNoise(1.0)]
+    model = tf_keras.Sequential([tf_keras.Input((50,)), *layers])
+    before = [layer._random_generator for layer in layers]
+    x = tf.ones((4, 50))
+
+    def drawn(seed):
+        with compat.seeded_layers(model, tf.constant([seed, 0])):
+            return model(x, training=True).numpy()
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert [layer._random_generator for layer in layers] == before
+    assert before[0]._seed == 1
+    held = compat.seed_layers(model, lambda: tf.constant([7, 8]))
+    assert held == dict(zip(layers, before, strict=True))
+    np.testing.assert_array_equal(model(x, training=True), model(x, training=True))
