@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_acclip._utils import arguments
+from keras_acclip.noise import measurement
 from keras_acclip.noise.data import Batches, open_batches, preserved_random_state
 from keras_acclip.noise.engines.base import Batch, GradientFunction
 from keras_acclip.noise.engines.choose import choose
 from keras_acclip.noise.groups import Groups, Patterns, checked_groups, divide
-from keras_acclip.noise.measurement import (
-    METHODS,
-    REMAINDERS,
-    Instrument,
-    Measurement,
-    Method,
-    Remainder,
-)
 from keras_acclip.noise.sample import NoiseSample
 from keras_acclip.noise.sketch import BUCKETS, CountSketch
 
@@ -37,11 +30,11 @@ def measure_noise(
     dataset: Any,
     num_batches: int = 256,
     *,
-    method: Method = "sketch",
+    method: measurement.Method = "sketch",
     batch_size: int = 32,
     class_weight: Mapping[int, float] | None = None,
     groups: Groups | None = None,
-    remainder: Remainder = "drop",
+    remainder: measurement.Remainder = "drop",
     training: bool = True,
     sketch_size: int = BUCKETS,
     seed: int = 0,
@@ -166,9 +159,9 @@ class NoiseMeter:
         self,
         model: keras.Model | tf_keras.Model,
         *,
-        method: Method = "sketch",
+        method: measurement.Method = "sketch",
         groups: Groups | None = None,
-        remainder: Remainder = "drop",
+        remainder: measurement.Remainder = "drop",
         training: bool = True,
         sketch_size: int = BUCKETS,
         seed: int = 0,
@@ -176,8 +169,8 @@ class NoiseMeter:
         step: Callable[[], int] | None = None,
     ) -> None:
         self.model: Any = model
-        self.method: Method = arguments.one_of("method", method, METHODS)
-        self.remainder: Remainder = arguments.one_of("remainder", remainder, REMAINDERS)
+        self.method = arguments.one_of("method", method, measurement.METHODS)
+        self.remainder = arguments.one_of("remainder", remainder, measurement.REMAINDERS)
         self.groups: Patterns = checked_groups(groups)
         self.training = arguments.flag("training", training)
         self.sketch_size = arguments.positive_integer("sketch_size", sketch_size)
@@ -192,7 +185,7 @@ class NoiseMeter:
         }
         self._backend = choose(model, training, gradient)
         self._step = step or self._iterations
-        self._instrument: Instrument | None = None
+        self._instrument: measurement.Instrument | None = None
         self._variables: list[int] = []
 
     def measure(self, batches: Batches, num_batches: int = 256, verbose: int = 1) -> NoiseSample:
@@ -217,7 +210,7 @@ class NoiseMeter:
             if batch is not None:
                 self._find_instrument(batch)
         with preserved_random_state():
-            sample = Measurement(
+            sample = measurement.Measurement(
                 self._find_instrument,
                 batches,
                 num_batches,
@@ -233,7 +226,7 @@ class NoiseMeter:
             settings=self.settings | sample.settings,
         )
 
-    def _find_instrument(self, batch: Batch) -> Instrument:
+    def _find_instrument(self, batch: Batch) -> measurement.Instrument:
         """Returns the instrument, made anew if the set of trainable variables has changed."""
         loss = self._backend.loss
         loss.build(batch)
@@ -246,7 +239,7 @@ class NoiseMeter:
             sizes = [math.prod(v.shape) for v in loss.variables]
             sketch = CountSketch(sizes, members, self.sketch_size, self.seed, self._backend.sweep())
             engine = self._backend.make_engine(sketch)
-            self._instrument = Instrument(engine, sketch, tuple(names))
+            self._instrument = measurement.Instrument(engine, sketch, tuple(names))
             self._variables = variables
         return self._instrument
 

@@ -119,7 +119,7 @@ class TensorFlowEngine(Engine):
         finite = tf.math.is_finite(tf.reduce_sum(squares))
         for total, gradient in zip(self._sums, gradients, strict=True):
             term = tf.where(finite, weight / scale * gradient, tf.zeros_like(gradient))
-            tf.raw_ops.AssignAddVariableOp(resource=total.handle, value=term)
+            total.assign_add(term, read_value=False)
         return loss, squares / scale**2, sketch / scale, seeds
 
     def _gradient_step(self, seeds: list[Array], scale: Array, batch: Batch) -> Gradients:
