@@ -169,8 +169,9 @@ class NoiseMeter:
         step: Callable[[], int] | None = None,
     ) -> None:
         self.model: Any = model
-        self.method = arguments.one_of("method", method, measurement.METHODS)
-        self.remainder = arguments.one_of("remainder", remainder, measurement.REMAINDERS)
+        self.method: measurement.Method = arguments.one_of("method", method, measurement.METHODS)
+        remainders = measurement.REMAINDERS
+        self.remainder: measurement.Remainder = arguments.one_of("remainder", remainder, remainders)
         self.groups: Patterns = checked_groups(groups)
         self.training = arguments.flag("training", training)
         self.sketch_size = arguments.positive_integer("sketch_size", sketch_size)
