@@ -13,28 +13,43 @@ folder of TFRecords gets a `data.yaml` for `--config_file` of `python -m keras_a
 name it last there. A command that was stopped goes on where it was when it is given again.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
-import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-from keras_acclip.text import corpus
-from keras_acclip.garden.pretraining_data import (
+from keras_acclip._utils.commands import Parser, positive
+from keras_acclip.garden.data.pretraining import (
     PACKAGES,
-    Recipe,
+    check_vocabulary,
     make_pretraining_data,
-    sentence_files,
 )
-from keras_acclip.garden.questions import make_questions
-from keras_acclip.garden.shards import DataError
-from keras_acclip.garden.squad_data import Windows, make_squad_data
+from keras_acclip.garden.data.questions import make_questions
+from keras_acclip.garden.data.recipe import Recipe
+from keras_acclip.garden.data.sentences import sentence_files
+from keras_acclip.garden.data.shards import DataError
+from keras_acclip.garden.data.squad import Windows, make_squad_data
+from keras_acclip.text import corpus
 from keras_acclip.text.vocabulary import VocabularyError
 
+_Settings = TypeVar("_Settings", Recipe, Windows)
+_Add = Callable[..., Any]
 
-def parse_arguments(arguments=None):
-    """The command line, checked."""
-    parser = argparse.ArgumentParser(
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, checked.
+
+    Args:
+        arguments: Its words. Default: the process's.
+
+    Raises:
+        SystemExit: With status 2 where it can't be understood.
+    """
+    parser = Parser(
         prog="python -m keras_acclip.garden.data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,7 +72,7 @@ def parse_arguments(arguments=None):
     return parser.parse_args(arguments)
 
 
-def _text_options(add):
+def _text_options(add: _Add) -> None:
     add("--input", nargs="+", metavar="FILE", help="text, plain or .gz, globs; default: docstrings")
     add("--validation_input", nargs="+", metavar="FILE", help="default: a part of the input")
     add(
@@ -70,27 +85,27 @@ def _text_options(add):
     add("--cache", type=Path, default=cache, help="of the docstrings; default: %(default)s")
 
 
-def _pretraining_options(add):
+def _pretraining_options(add: _Add) -> None:
     default = Recipe()
     _text_options(add)
     add("--vocab", type=Path, metavar="FILE", help="default: learned from the text")
-    add("--vocab_size", type=_positive, default=30522, metavar="N", help="default: %(default)s")
+    add("--vocab_size", type=positive, default=30522, metavar="N", help="default: %(default)s")
     add(
         "--seq_length",
-        type=_positive,
+        type=positive,
         default=default.seq_length,
         help="tokens of an example; default: %(default)s",
     )
     add("--masked_lm_prob", type=float, default=default.masked_lm_prob, help="default: %(default)s")
     add(
         "--max_predictions_per_seq",
-        type=_positive,
+        type=positive,
         help="default: that part of the length, rounded up; 20 for 128",
     )
     add("--short_seq_prob", type=float, default=default.short_seq_prob, help="default: %(default)s")
     add(
         "--dupe_factor",
-        type=_positive,
+        type=positive,
         default=default.dupe_factor,
         help="times the training text is gone through, masked anew each time; default: %(default)s",
     )
@@ -101,11 +116,11 @@ def _pretraining_options(add):
         help="write the text itself: acclip/bert_pretraining_text masks it while it reads",
     )
     add("--seed", type=int, default=default.seed, help="default: %(default)s")
-    add("--num_shards", type=_positive, metavar="N", help="default: one a million characters")
+    add("--num_shards", type=positive, metavar="N", help="default: one a million characters")
     _shared_options(add)
 
 
-def _squad_options(add):
+def _squad_options(add: _Add) -> None:
     default = Windows()
     add("--train", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to train on")
     add("--dev", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to evaluate on")
@@ -116,29 +131,23 @@ def _squad_options(add):
         ("doc_stride", "step between the windows of a long context"),
     ):
         value = getattr(default, name)
-        add(f"--{name}", type=_positive, default=value, help=f"{meaning}; default: {value}")
+        add(f"--{name}", type=positive, default=value, help=f"{meaning}; default: {value}")
     _shared_options(add)
 
 
-def _questions_options(add):
+def _questions_options(add: _Add) -> None:
     _text_options(add)
     for part, most in (("train", 10_000), ("dev", 1000)):
-        add(f"--{part}_questions", type=_positive, default=most, metavar="N", help="default: most")
+        add(f"--{part}_questions", type=positive, default=most, metavar="N", help="default: most")
     add("--seed", type=int, default=12345, help="default: %(default)s")
 
 
-def _shared_options(add):
+def _shared_options(add: _Add) -> None:
     add("--cased", dest="lower_case", action="store_false", help="keep capitals and accents")
-    add("--processes", type=_positive, metavar="N", help="default: as many as there are CPUs")
+    add("--processes", type=positive, metavar="N", help="default: as many as there are CPUs")
 
 
-def _positive(text):
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _settings(kind, options):
+def _settings(kind: type[_Settings], options: argparse.Namespace) -> _Settings:
     """The dataclass `kind` with the values of the options that are named like its fields."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(kind)}
     try:
@@ -147,8 +156,8 @@ def _settings(kind, options):
         raise DataError(error) from error
 
 
-def load_text(options):
-    """The text that the options name, as a `keras_acclip.text.corpus.Corpus`."""
+def load_text(options: argparse.Namespace) -> corpus.Corpus:
+    """The text that the options name."""
     if options.input:
         read = sentence_files if options.one_sentence_per_line else corpus.text_files
         return read(options.input, options.validation_input or ())
@@ -157,21 +166,24 @@ def load_text(options):
     return corpus.embedded_corpus(options.cache, PACKAGES)
 
 
-def pretraining(options):
+def pretraining(options: argparse.Namespace) -> dict[str, int]:
     """Makes pretraining data."""
+    # Before the text is read, which may take a minute.
+    recipe = _settings(Recipe, options)
+    check_vocabulary(options.vocab, options.vocab_size)
     return make_pretraining_data(
         load_text(options),
         options.output,
         vocab=options.vocab,
         vocab_size=options.vocab_size,
-        recipe=_settings(Recipe, options),
+        recipe=recipe,
         one_sentence_per_line=options.one_sentence_per_line,
         num_shards=options.num_shards,
         processes=options.processes,
     )
 
 
-def squad(options):
+def squad(options: argparse.Namespace) -> dict[str, int]:
     """Makes question-answering data."""
     windows = _settings(Windows, options)
     return make_squad_data(
@@ -179,7 +191,7 @@ def squad(options):
     )
 
 
-def questions(options):
+def questions(options: argparse.Namespace) -> dict[str, int]:
     """Makes questions."""
     return make_questions(
         load_text(options),
@@ -190,7 +202,7 @@ def questions(options):
     )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line and makes what it asks for. Returns the exit status."""
     options = parse_arguments(arguments)
     try:
@@ -206,8 +218,3 @@ def main(arguments=None):
     if (options.output / "data.yaml").exists():
         print(f"train with --config_file={options.output / 'data.yaml'}, named last")
     return 0
-
-
-if __name__ == "__main__":
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # Nothing here is work for a GPU.
-    sys.exit(main())

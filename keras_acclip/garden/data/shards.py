@@ -4,14 +4,21 @@ A shard has its final name only when it is whole and on the disk. A folder belon
 that it was begun with, and to one process at a time.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import functools
 import json
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from keras_acclip._utils.files import replacing, write_atomically
 from keras_acclip._utils.processes import KilledError, run
+
+_Task = TypeVar("_Task")
 
 
 class DataError(ValueError):
@@ -19,7 +26,7 @@ class DataError(ValueError):
 
 
 @contextlib.contextmanager
-def claimed(folder, settings):
+def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     """Holds `folder` for this process, to make the data of `settings` in it, as a context.
 
     Notes the settings in a new folder's `settings.json` and removes the halves of files that a
@@ -51,7 +58,7 @@ def claimed(folder, settings):
         yield
 
 
-def _check_settings(folder, settings):
+def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / "settings.json"
     if not path.exists():
         if any(folder.glob("*.tfrecord")):
@@ -71,14 +78,14 @@ def _check_settings(folder, settings):
         raise DataError(f"{folder}: holds data made with other settings ({'; '.join(changes)})")
 
 
-def write_file(path, text):
+def write_file(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all; raises `DataError` if it can't be written."""
     with writing(path):
         write_atomically(path, text.encode())
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: Path) -> Iterator[None]:
     """Turns the errors of the file system into a `DataError` that names `path`."""
     try:
         yield
@@ -86,17 +93,17 @@ def writing(path):
         raise DataError(f"{error.filename or path}: can't be written: {error.strerror}") from error
 
 
-def paths(folder, part, count):
+def paths(folder: Path, part: str, count: int) -> list[Path]:
     """The names of `count` shards: `folder/part-00000-of-00008.tfrecord` and so on."""
     return [folder / f"{part}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
 
 
-def pattern(folder, part, count):
+def pattern(folder: Path, part: str, count: int) -> str:
     """What `input_path` takes to name the shards of `paths`."""
     return str(folder.resolve() / f"{part}-*-of-{count:05d}.tfrecord")
 
 
-def count_records(path):
+def count_records(path: Path) -> int | None:
     """Number of records in a TFRecord file, read through; None if it is missing or damaged."""
     import tensorflow as tf
 
@@ -106,7 +113,9 @@ def count_records(path):
         return None
 
 
-def make_missing(make, tasks, processes, title):
+def make_missing(
+    make: Callable[[str, _Task], None], tasks: Mapping[Path, _Task], processes: int, title: str
+) -> int:
     """Makes the shards that are not there yet.
 
     Args:
@@ -145,10 +154,10 @@ def make_missing(make, tasks, processes, title):
             raise DataError(
                 "a process was killed while it made a shard; fewer --processes take less memory"
             ) from None
-    return sum(counts.values())
+    return sum(count or 0 for count in counts.values())
 
 
-def _make_shard(make, path_and_task):
+def _make_shard(make: Callable[[str, _Task], None], path_and_task: tuple[Path, _Task]) -> Path:
     import tensorflow as tf
 
     path, task = path_and_task

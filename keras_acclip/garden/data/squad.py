@@ -1,17 +1,25 @@
 """Question-answering data: SQuAD v1.1's JSON files, checked, to TFRecords, by `squad_lib`."""
 
+from __future__ import annotations
+
 import json
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import yaml
 
-from keras_acclip.text.corpus import cache_key
-from keras_acclip.garden import shards
-from keras_acclip.garden.shards import DataError
 from keras_acclip._utils.processes import available_cpus
+from keras_acclip.garden.data import shards
+from keras_acclip.garden.data.squad_files import (
+    Article,
+    count_questions,
+    deal_paragraphs,
+    read_squad,
+)
+from keras_acclip.text.corpus import cache_key
 from keras_acclip.text.vocabulary import read_vocabulary
 
 _SHARD = 5000  # questions
@@ -36,7 +44,7 @@ class Windows:
     doc_stride: int = 128
     lower_case: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("seq_length", "query_length", "doc_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -49,100 +57,18 @@ class Windows:
             )
 
 
-def read_squad(path, one_answer=False):
-    """The articles of a SQuAD v1.1 file, after checking every question and answer.
-
-    Args:
-        path: A JSON file.
-        one_answer: Whether each question must have exactly one answer, as training needs it.
-
-    Returns:
-        The list under `data`.
-
-    Raises:
-        DataError: If the file can't be read, is not JSON or not in SQuAD's form, has no question, a
-            question's id twice, or an answer that does not stand in its context where it says.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text: {error}") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        ) from error
-    checker = _Checker(path, one_answer)
-    articles = checker.item(content, "data", list, "the file")
-    for a, article in enumerate(articles):
-        checker.article(article, f"data[{a}]")
-    if not checker.places:
-        raise DataError(f"{path}: holds no question")
-    return articles
+# Articles, the vocabulary file, the windows.
+_Task: TypeAlias = tuple[list[Article], str, Windows]
 
 
-class _Checker:
-    """Goes through a file's questions; `places` tells where each id was seen."""
-
-    def __init__(self, path, one_answer):
-        self.path, self.one_answer, self.places = path, one_answer, {}
-
-    def fail(self, place, fault):
-        raise DataError(f"{self.path}: {place}: {fault}")
-
-    def item(self, parent, name, kind, place):
-        if not isinstance(parent, dict):
-            self.fail(place, "must be an object")
-        if name not in parent:
-            self.fail(place, f"has no {name!r}")
-        value = parent[name]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            names = {list: "a list", str: "a string", int: "a whole number"}
-            self.fail(place, f"{name!r} must be {names[kind]}")
-        return value
-
-    def article(self, article, place):
-        for p, paragraph in enumerate(self.item(article, "paragraphs", list, place)):
-            at = f"{place}.paragraphs[{p}]"
-            context = self.item(paragraph, "context", str, at)
-            if not context.strip():
-                self.fail(at, "the context is empty")
-            for q, question in enumerate(self.item(paragraph, "qas", list, at)):
-                self.question(question, context, f"{at}.qas[{q}]")
-
-    def question(self, question, context, place):
-        name = self.item(question, "id", str, place)
-        place = f"question {name} ({place})"
-        if name in self.places:
-            self.fail(place, f"{self.places[name]} has the same id")
-        self.places[name] = place
-        self.item(question, "question", str, place)
-        answers = self.item(question, "answers", list, place)
-        if question.get("is_impossible") or not answers:
-            self.fail(place, "has no answer; SQuAD v1.1 has one for each question")
-        if self.one_answer and len(answers) != 1:
-            self.fail(place, f"has {len(answers)} answers; for training there must be one")
-        for answer in answers:
-            self.answer(answer, context, place)
-
-    def answer(self, answer, context, place):
-        text = self.item(answer, "text", str, place)
-        start = self.item(answer, "answer_start", int, place)
-        if not text.strip():
-            self.fail(place, "the answer is empty")
-        found = context[start : start + len(text)] if start >= 0 else ""
-        if found != text:
-            at = context.find(text)
-            where = f"it stands at {at}" if at >= 0 else "it is nowhere in it"
-            self.fail(
-                place, f"the answer {text!r} does not stand at {start} in the context; {where}"
-            )
-
-
-def make_squad_data(train, dev, vocab, output, windows=None, processes=None):
+def make_squad_data(
+    train: str | Path,
+    dev: str | Path,
+    vocab: str | Path,
+    output: str | Path,
+    windows: Windows | None = None,
+    processes: int | None = None,
+) -> dict[str, int]:
     """Makes a folder with all that `acclip/bert_squad` needs to train and to evaluate.
 
     Stopped by whatever means and started again with the same arguments, it goes on with the shards
@@ -181,8 +107,8 @@ def make_squad_data(train, dev, vocab, output, windows=None, processes=None):
         dataset = {"version": "1.1", "data": articles["dev"]}
         shards.write_file(output / "dev.json", json.dumps(dataset, ensure_ascii=False) + "\n")
         paths = shards.paths(output, "train", len(parts))
-        vocab = str(output / "vocab.txt")
-        tasks = {path: (part, vocab, windows) for path, part in zip(paths, parts, strict=True)}
+        kept = str(output / "vocab.txt")
+        tasks = {path: (part, kept, windows) for path, part in zip(paths, parts, strict=True)}
         examples = shards.make_missing(
             _write_examples, tasks, processes or available_cpus(), "train"
         )
@@ -192,19 +118,7 @@ def make_squad_data(train, dev, vocab, output, windows=None, processes=None):
     return {"train": examples, **questions}
 
 
-def count_questions(articles):
-    """Number of questions in a list of articles."""
-    return sum(len(p["qas"]) for article in articles for p in article["paragraphs"])
-
-
-def deal_paragraphs(articles, count):
-    """The paragraphs in at most `count` lists of articles, dealt out in turn."""
-    paragraphs = [p for article in articles for p in article["paragraphs"] if p["qas"]]
-    count = min(count, len(paragraphs))
-    return [[{"paragraphs": paragraphs[i::count]}] for i in range(count)]
-
-
-def _write_examples(path, task):
+def _write_examples(path: str, task: _Task) -> None:
     from official.nlp.data import squad_lib
 
     articles, vocab, windows = task
@@ -222,7 +136,7 @@ def _write_examples(path, task):
         )
 
 
-def _config(output, count, vocabulary_size, windows):
+def _config(output: Path, count: int, vocabulary_size: int, windows: Windows) -> dict[str, Any]:
     """The Model Garden's config of these data."""
     output = output.resolve()
     both = {

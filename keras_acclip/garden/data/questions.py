@@ -6,16 +6,21 @@ each. All but two kinds are asked only where a passage holds several statements 
 that the question, not the kind alone, decides which one answers it.
 """
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import json
 import random
 import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_acclip.garden import shards
-from keras_acclip.garden.shards import DataError
+from keras_acclip.garden.data import shards
+from keras_acclip.garden.data.shards import DataError
+from keras_acclip.garden.data.squad_files import Article
+from keras_acclip.text.corpus import Corpus
 
 _PASSAGE = (50, 110)  # words
 _MOST = 4  # questions of a passage
@@ -38,7 +43,7 @@ class Template:
     question: str
     several: bool = True
 
-    def statements(self, text):
+    def statements(self, text: str) -> list[re.Match[str]]:
         """The matches in `text` whose key no other of them has."""
         found = list(re.finditer(self.pattern, text, re.MULTILINE))
         keys = [plain(match["key"]) for match in found]
@@ -92,14 +97,15 @@ class Question:
     statement: int
 
 
-def plain(text):
+def plain(text: str) -> str:
     """`text` with single spaces for any white space."""
     return " ".join(text.split())
 
 
-def passages(document, rng):
+def passages(document: str, rng: random.Random) -> Iterator[str]:
     """Cuts a text at line ends into passages of 50 to 110 words, and gives those of prose."""
-    lines, words, most = [], 0, rng.randint(*_PASSAGE)
+    lines: list[str] = []
+    words, most = 0, rng.randint(*_PASSAGE)
     for line in [*document.splitlines(), None]:
         if line is None or words >= most:
             passage = "\n".join(lines)
@@ -111,12 +117,12 @@ def passages(document, rng):
             words += len(line.split())
 
 
-def _is_prose(text):
+def _is_prose(text: str) -> bool:
     letters = sum(character.isalpha() or character.isspace() for character in text)
     return ">>>" not in text and letters > 0.8 * len(text)
 
 
-def ask(passage):
+def ask(passage: str) -> tuple[str, list[Question]]:
     """The questions about a passage, by template.
 
     Args:
@@ -140,9 +146,9 @@ def ask(passage):
     return context, asked
 
 
-def choose(questions, most, rng):
+def choose(questions: Sequence[Question], most: int, rng: random.Random) -> list[Question]:
     """At most `most` of a passage's questions: of many kinds, each about another statement."""
-    chosen, statements, kinds = [], set(), collections.Counter()
+    chosen, statements, kinds = [], set[int](), collections.Counter[int]()
     for question in rng.sample(questions, len(questions)):
         if question.statement not in statements:
             statements.add(question.statement)
@@ -155,14 +161,20 @@ def choose(questions, most, rng):
 class _Part:
     """One part of the set: articles in SQuAD's form, and the statements that it asks about."""
 
-    articles: list = dataclasses.field(default_factory=list)
-    statements: set = dataclasses.field(default_factory=set)
+    articles: list[Article] = dataclasses.field(default_factory=list)
+    statements: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     count: int = 0
 
 
-def _gather(name, documents, most, seed, excluded):
+def _gather(
+    name: str,
+    documents: Sequence[str],
+    most: int,
+    seed: int,
+    excluded: Collection[tuple[str, str]],
+) -> _Part:
     """At most `most` questions about the documents, none about the statements `excluded`."""
-    rng, part, seen = random.Random(f"{seed}-{name}"), _Part(), set()
+    rng, part, seen = random.Random(f"{seed}-{name}"), _Part(), set[str]()
     found = []
     for number, document in enumerate(documents):
         for passage in passages(document, rng):
@@ -187,12 +199,18 @@ def _gather(name, documents, most, seed, excluded):
     return part
 
 
-def make_questions(corpus, output, train_questions=10_000, dev_questions=1000, seed=12345):
+def make_questions(
+    corpus: Corpus,
+    output: str | Path,
+    train_questions: int = 10_000,
+    dev_questions: int = 1000,
+    seed: int = 12345,
+) -> dict[str, int]:
     """Makes a set of questions about a text, with a held-out part, as SQuAD v1.1 files.
 
     Args:
-        corpus: A `keras_acclip.text.corpus.Corpus`; questions about its held-out documents, less those
-            that the other ones answer alike, make the dev part.
+        corpus: A `keras_acclip.text.corpus.Corpus`; questions about its held-out documents, less
+            those that the other ones answer alike, make the dev part.
         output: Folder that gets `train.json` and `dev.json`.
         train_questions: Most questions to train on. Defaults to 10,000.
         dev_questions: Most questions to evaluate on. Defaults to 1,000.

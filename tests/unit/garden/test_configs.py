@@ -10,6 +10,7 @@ from official.core import exp_factory, task_factory, train_utils
 from official.modeling import optimization
 
 from keras_acclip.garden import configs
+from keras_acclip.garden.configs import optimizers, registration
 from keras_acclip.tf_keras import ACClip, CClip, GClip
 
 NAMES = ["gamma:0", "layer_0/output_layer_norm/beta:0", "layer_0/dense/bias:0", "layer_0/kernel:0"]
@@ -93,10 +94,10 @@ def test_a_broken_regular_expression_is_named(field):
 def test_importing_again_registers_nothing_twice():
     from keras_acclip.garden import experiments
 
-    for module in (configs, experiments):
+    for module in (registration, optimizers, experiments):
         importlib.reload(module)
-    for name in ("keras_acclip.garden.experiments", "keras_acclip.garden.configs"):
-        sys.modules.pop(name)
+    for module in (registration, optimizers, experiments):
+        sys.modules.pop(module.__name__)
     importlib.import_module("keras_acclip.garden.experiments")
     experiment = exp_factory.get_exp_config("acclip/bert_pretraining")
     task = task_factory.get_task(experiment.task)
@@ -108,7 +109,7 @@ def test_an_optimizer_of_the_same_name_is_not_used_instead(monkeypatch):
 
     monkeypatch.setitem(optimizer_factory.LEGACY_OPTIMIZERS_CLS, "gclip", tf_keras.optimizers.SGD)
     with pytest.raises(ValueError, match="gclip already registered"):
-        configs._register()
+        registration.register()
 
 
 def test_files_are_found_by_name_and_by_path(tmp_path, monkeypatch):
