@@ -31,6 +31,19 @@ if importlib.util.find_spec("official") is None:
         "keras_acclip.garden needs the TensorFlow Model Garden: pip install 'keras-acclip[garden]'"
     )
 
+__all__ = [
+    "CheckpointError",
+    "MetricsAction",
+    "NoiseAction",
+    "Trainer",
+    "compare",
+    "configs",
+    "data",
+    "experiments",
+    "last_checkpoint",
+    "run",
+]
+
 __getattr__, __dir__ = lazy.attach(
     __name__,
     {

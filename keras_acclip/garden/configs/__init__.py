@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from keras_acclip.garden.configs.optimizers import OptimizationConfig as OptimizationConfig
     from keras_acclip.garden.configs.optimizers import OptimizerConfig as OptimizerConfig
 
+__all__ = [
+    "ACClipConfig",
+    "CClipConfig",
+    "GClipConfig",
+    "OptimizationConfig",
+    "OptimizerConfig",
+    "find",
+    "shipped",
+]
+
 __getattr__, __dir__ = lazy.attach(
     __name__,
     {

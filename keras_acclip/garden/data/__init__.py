@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from keras_acclip.garden.data.squad import make_squad_data as make_squad_data
     from keras_acclip.garden.data.squad_files import read_squad as read_squad
 
+__all__ = [
+    "PACKAGES",
+    "DataError",
+    "Recipe",
+    "Windows",
+    "make_pretraining_data",
+    "make_questions",
+    "make_squad_data",
+    "read_squad",
+    "sentence_files",
+]
+
 __getattr__, __dir__ = lazy.attach(
     __name__,
     {
