@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import yaml
+
 # Imported for the flags that it defines.
 from absl import app, flags  # noqa: F401
 
@@ -202,11 +204,21 @@ def _check(values: flags.FlagValues) -> None:
             "and the Model Garden's"
         )
     values.config_file = [files.find(name) for name in values.config_file or []]
-    for name in values.config_file:
+    for name in [*values.config_file, *_files_of_overrides(values.params_override or "")]:
         if "://" not in name and not Path(name).exists():
             _fail(f"{name}: no such file")
     if "://" not in values.model_dir and Path(values.model_dir).is_file():
         _fail(f"{values.model_dir}: a file, not a folder")
+
+
+def _files_of_overrides(text: str) -> list[str]:
+    """What `params_override` names as a file, as the Model Garden understands it."""
+    if "=" in text:
+        return []
+    try:
+        return [text] if isinstance(yaml.safe_load(text), str) else []
+    except yaml.YAMLError as error:
+        _fail(f"flag --params_override: {' '.join(str(error).split())}")
 
 
 def _fail(message: object) -> NoReturn:
