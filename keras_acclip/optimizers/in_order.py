@@ -47,7 +47,8 @@ def overwrite(
     """Assigns averages to their variables, unless a counter is 0."""
     for variable, average in pairs:
         value = keras.ops.cast(average, variable.dtype)
-        variable.assign(keras.ops.where(unless_zero > 0, value, variable))
+        old = keras.ops.convert_to_tensor(variable)
+        variable.assign(keras.ops.where(keras.ops.convert_to_tensor(unless_zero) > 0, value, old))
 
 
 def colocated(variable: Variable, make: Callable[[], Variable], strategy: None = None) -> Variable:
