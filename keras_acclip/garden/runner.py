@@ -166,6 +166,8 @@ def _conduct(
         model, _ = runner.run()
         return model
     finally:
+        if noise:
+            noise.close()
         if manager:
             manager.sync()  # A checkpoint may still be on its way to the disk.
             if not is_chief:

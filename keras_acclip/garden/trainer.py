@@ -12,7 +12,6 @@ from official.core import base_task, base_trainer, config_definitions
 
 from keras_acclip._utils import compat
 from keras_acclip.garden.input_position import InputPosition
-from keras_acclip.noise.losses import seed_layers
 
 
 class Trainer(base_trainer.Trainer):
@@ -150,7 +149,7 @@ class Trainer(base_trainer.Trainer):
                 seed = tf.random.fold_in(seed, part)
             return seed
 
-        seed_layers(self.model, draw)
+        compat.seed_layers(self.model, draw)
 
 
 class _Inputs:

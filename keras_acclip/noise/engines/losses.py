@@ -1,10 +1,19 @@
 """A compiled model's training loss as a function of its weights that changes nothing else."""
 
-import contextlib
+from __future__ import annotations
+
 import inspect
-import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
+
+from keras_acclip._utils import compat
+from keras_acclip._utils.typing import Array, Variable
+from keras_acclip.noise.engines.base import Batch
+
+if TYPE_CHECKING:
+    import tf_keras
 
 
 class CompiledLoss:
@@ -19,36 +28,43 @@ class CompiledLoss:
         training: Whether layers run in training mode.
     """
 
-    def __init__(self, model, training=True):
-        self.model = model
+    def __init__(self, model: keras.Model, training: bool = True) -> None:
+        self.model: Any = model
         self.training = training
 
     @property
-    def variables(self):
+    def variables(self) -> list[Variable]:
         """The variables to differentiate by: the model's trainable ones, as `fit` has them."""
         return self.model.trainable_variables
 
     @property
-    def seeds(self):
+    def seeds(self) -> list[Variable]:
         """The states of the model's seed generators: a list of variables."""
-        return [v for v in self.model.variables if v.name == "seed_generator_state"]
+        return compat.seed_states(self.model)
 
     @property
-    def scale(self):
-        """What the optimizer multiplies the loss by before differentiation, as a float."""
+    def scale(self) -> float:
+        """What the optimizer multiplies the loss by before differentiation."""
         optimizer = self.model.optimizer
         return 1.0 if optimizer is None else float(optimizer.scale_loss(keras.ops.ones(())))
 
-    def build(self, batch):
+    @property
+    def built(self) -> bool:
+        """Whether the model has its variables."""
+        return self.model.built
+
+    def build(self, batch: Batch) -> None:
         """Creates the model's variables, as its first call would."""
-        if not self.model.built:
+        if not self.built:
             x = keras.tree.map_structure(
                 lambda leaf: None if leaf is None else keras.KerasTensor(leaf.shape, leaf.dtype),
                 batch[0],
             )
             self._call(x)
 
-    def evaluate(self, values, batch):
+    def evaluate(
+        self, values: Sequence[tuple[Variable, Array]], batch: Batch
+    ) -> tuple[Array, list[Array]]:
         """Returns the loss of a batch, a scalar, and the next seeds.
 
         Args:
@@ -64,10 +80,10 @@ class CompiledLoss:
             )
         return loss, [scope.get_current_value(seed) for seed in self.seeds]
 
-    def _call(self, x):
+    def _call(self, x: Any) -> Any:
         return self.model(x, **self._mode("call"))
 
-    def _mode(self, method):
+    def _mode(self, method: str) -> dict[str, bool]:
         takes = inspect.signature(getattr(self.model, method)).parameters
         return {"training": self.training} if "training" in takes else {}
 
@@ -83,29 +99,34 @@ class LegacyLoss:
         training: Whether layers run in training mode.
     """
 
-    def __init__(self, model, training=True):
-        self.model = model
+    def __init__(self, model: tf_keras.Model, training: bool = True) -> None:
+        self.model: Any = model
         self.training = training
 
     @property
-    def variables(self):
+    def variables(self) -> list[Variable]:
         """The variables to differentiate by: the model's trainable ones, as `fit` has them."""
         return self.model.trainable_variables
 
     @property
-    def scale(self):
-        """What the optimizer multiplies the loss by before differentiation, as a float."""
+    def scale(self) -> float:
+        """What the optimizer multiplies the loss by before differentiation."""
         return float(getattr(self.model.optimizer, "loss_scale", None) or 1.0)
 
-    def build(self, batch):
+    @property
+    def built(self) -> bool:
+        """Whether the model has its variables."""
+        return self.model.built
+
+    def build(self, batch: Batch) -> None:
         """Creates the model's variables, as its first call would, without running it."""
         import tensorflow as tf
 
-        if not self.model.built:
+        if not self.built:
             forward = tf.function(self._call, autograph=False)
             forward.get_concrete_function(batch[0], tf.zeros((2,), tf.int32))
 
-    def evaluate(self, seed, batch):
+    def evaluate(self, seed: Array, batch: Batch) -> Array:
         """Returns the loss of a batch, a scalar.
 
         Args:
@@ -115,43 +136,6 @@ class LegacyLoss:
         x, y, sample_weight = batch
         return self.model.compute_loss(x, y, self._call(x, seed), sample_weight)
 
-    def _call(self, x, seed):
-        with seeded_layers(self.model, seed):
+    def _call(self, x: Any, seed: Array) -> Any:
+        with compat.seeded_layers(self.model, seed):
             return self.model(x, training=self.training)
-
-
-@contextlib.contextmanager
-def seeded_layers(model, seed):
-    """Lets a Keras 2 model's random layers draw stateless numbers from `seed`, a tensor."""
-    import tensorflow as tf
-
-    draws = itertools.count()
-
-    def draw():
-        return tf.random.experimental.stateless_fold_in(seed, next(draws))
-
-    before = seed_layers(model, draw)
-    try:
-        yield
-    finally:
-        for layer, generator in before.items():
-            object.__setattr__(layer, "_random_generator", generator)
-
-
-def seed_layers(model, draw):
-    """Lets a Keras 2 model's random layers draw stateless numbers, from now on.
-
-    Args:
-        model: A `tf_keras.Model`.
-        draw: A function without arguments that returns a seed, an int32 tensor of shape `(2,)`.
-
-    Returns:
-        A dict from the layers to the random generators that they had.
-    """
-    before = {m: m._random_generator for m in model.submodules if hasattr(m, "_random_generator")}
-    for layer, generator in before.items():
-        stateless = type(generator)(seed=0, rng_type=generator.RNG_STATELESS)
-        stateless.make_seed_for_stateless_op = draw
-        # Past Keras, which would track it.
-        object.__setattr__(layer, "_random_generator", stateless)
-    return before

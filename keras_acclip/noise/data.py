@@ -1,5 +1,7 @@
 """Reads mini-batches from whatever `fit` takes, without disturbing what `fit` will read."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import os
@@ -7,14 +9,18 @@ import random
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
-_SHUFFLES = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5}
-_CACHES = ("CacheDataset", "CacheDatasetV2")
+from keras_acclip._utils import arguments, compat
+from keras_acclip.noise.engines.base import Batch
+
+Preprocess = Callable[[Any, Any, Any], Any]
+"""A function of `(x, y, sample_weight)` that gives the same three, as a KerasHub task has it."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,11 @@ class Batches:
         repeatable: Whether another pass gives the same batches again.
     """
 
-    read: Callable[[], Iterator]
+    read: Callable[[], Iterator[Any]]
     total: int | None
     repeatable: bool
 
-    def held(self, count):
+    def held(self, count: int) -> Batches:
         """Returns the first `count` batches, which can be read again: in memory if need be."""
         if self.repeatable:
             return self
@@ -39,7 +45,14 @@ class Batches:
         return Batches(lambda: iter(kept), len(kept), repeatable=True)
 
 
-def open_batches(dataset, *, batch_size=32, class_weight=None, preprocess=None, seed=0):
+def open_batches(
+    dataset: Any,
+    *,
+    batch_size: int = 32,
+    class_weight: Mapping[int, float] | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+) -> Batches:
     """Returns the mini-batches of `dataset` as `Batches`.
 
     Args:
@@ -53,15 +66,22 @@ def open_batches(dataset, *, batch_size=32, class_weight=None, preprocess=None, 
             a `tf.data.Iterator`: it is put back to where it stood, where TensorFlow can save it;
             a generator or other iterator: its batches are used up;
             a list of tuples, or any other iterable over batches, such as a PyTorch `DataLoader`.
-        batch_size: Examples in a batch, for arrays.
+        batch_size: Examples in a batch, for arrays. Defaults to 32.
         class_weight: `None`, or a dict from class index to the weight of its examples in the loss.
         preprocess: `None`, or a function of `(x, y, sample_weight)` that gives the same three.
-        seed: Seed of every shuffle, a whole number.
+        seed: Seed of every shuffle, a whole number. Defaults to 0.
 
     Raises:
         TypeError: If `dataset` is none of these.
-        ValueError: If arrays differ in length, or `class_weight` cannot be applied.
+        ValueError: If arrays differ in length, or an argument is out of range; while reading, if
+            `class_weight` cannot be applied.
+
+    Example:
+
+    >>> batches = open_batches((x, y), batch_size=64)
+    >>> x, y, sample_weight = next(batches.read())
     """
+    batch_size = arguments.positive_integer("batch_size", batch_size)
     tf = sys.modules.get("tensorflow")
     if tf is not None and isinstance(dataset, tf.data.Dataset):
         source = _of_tf_dataset(tf, dataset, preprocess, seed)
@@ -76,7 +96,9 @@ def open_batches(dataset, *, batch_size=32, class_weight=None, preprocess=None, 
         source = _of_arrays(dataset, batch_size, seed)
     elif hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
         source = _of_sequence(dataset, seed)
-    elif hasattr(dataset, "__iter__") and not _is_distributed(dataset):
+    elif hasattr(dataset, "__iter__") and not (
+        tf is not None and isinstance(dataset, tf.distribute.DistributedDataset)
+    ):
         source = Batches(lambda: iter(dataset), None, repeatable=True)
     else:
         raise TypeError(
@@ -85,7 +107,7 @@ def open_batches(dataset, *, batch_size=32, class_weight=None, preprocess=None, 
             f"{type(dataset).__name__})"
         )
 
-    def standard(batch):
+    def standard(batch: Any) -> Batch:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         if preprocess is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
@@ -93,13 +115,14 @@ def open_batches(dataset, *, batch_size=32, class_weight=None, preprocess=None, 
             )
         if class_weight is not None:
             sample_weight = _weigh_classes(y, sample_weight, class_weight)
-        return keras.tree.map_structure(_leaf, (x, y, sample_weight))
+        x, y, sample_weight = (keras.tree.map_structure(_leaf, p) for p in (x, y, sample_weight))
+        return x, y, sample_weight
 
     return Batches(lambda: map(standard, source.read()), source.total, source.repeatable)
 
 
 @contextlib.contextmanager
-def preserved_random_state():
+def preserved_random_state() -> Iterator[None]:
     """Puts the global generators of Python, NumPy and PyTorch back to where they stood."""
     torch = sys.modules.get("torch")
     python, numpy = random.getstate(), np.random.get_state()
@@ -113,33 +136,29 @@ def preserved_random_state():
             torch.random.set_rng_state(pytorch)
 
 
-def _is_arrays(dataset):
+def _is_arrays(dataset: Any) -> bool:
     leaves = keras.tree.flatten(dataset)
     return all(
         isinstance(leaf, str | int | float | None) or hasattr(leaf, "__array__") for leaf in leaves
     ) and any(leaf is not None for leaf in leaves)
 
 
-def _is_distributed(dataset):
-    return any("Distributed" in parent.__name__ for parent in type(dataset).__mro__)
-
-
-def _as_array(leaf):
-    return None if leaf is None else np.asarray(leaf)
-
-
-def _of_arrays(dataset, batch_size, seed):
+def _of_arrays(dataset: Any, batch_size: int, seed: int) -> Batches:
     parts = dataset if isinstance(dataset, tuple) else (dataset,)
-    arrays = tuple(_map_arrays(_as_array, part) for part in parts)
+
+    def as_array(leaf: Any) -> np.ndarray | None:
+        return None if leaf is None else np.asarray(leaf)
+
+    arrays = tuple(_map_arrays(as_array, part) for part in parts)
     lengths = {len(a) if a.ndim else None for a in keras.tree.flatten(arrays) if a is not None}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(
             "Arrays in argument `dataset` must all have the same number of examples as their first "
             f"dimension. Received: {sorted(map(str, lengths))}"
         )
-    (length,) = lengths
+    length = int(lengths.pop() or 0)
 
-    def read():
+    def read() -> Iterator[Any]:
         order = np.random.default_rng(seed).permutation(length)
         for start in range(0, length, batch_size):
             index = order[start : start + batch_size]
@@ -150,7 +169,7 @@ def _of_arrays(dataset, batch_size, seed):
     return Batches(read, -(-length // batch_size), repeatable=True)
 
 
-def _map_arrays(function, structure):
+def _map_arrays(function: Callable[[Any], Any], structure: Any) -> Any:
     """Maps over arrays, a list of plain values being one array."""
     if isinstance(structure, dict):
         return {name: _map_arrays(function, value) for name, value in structure.items()}
@@ -159,10 +178,10 @@ def _map_arrays(function, structure):
     return function(structure)
 
 
-def _of_sequence(dataset, seed):
+def _of_sequence(dataset: Any, seed: int) -> Batches:
     total = dataset.num_batches if hasattr(dataset, "num_batches") else len(dataset)
 
-    def read():
+    def read() -> Iterator[Any]:
         finite = total is not None
         order = np.random.default_rng(seed).permutation(total) if finite else itertools.count()
         return (dataset[int(i)] for i in order)
@@ -170,14 +189,14 @@ def _of_sequence(dataset, seed):
     return Batches(read, total, repeatable=True)
 
 
-def _of_tf_dataset(tf, dataset, preprocess, seed):
+def _of_tf_dataset(tf: Any, dataset: Any, preprocess: Preprocess | None, seed: int) -> Batches:
     if preprocess is not None:
         dataset = dataset.map(preprocess)
     total = int(dataset.cardinality())
 
-    def read():
+    def read() -> Iterator[Any]:
         try:
-            copy = _copy(tf, dataset, seed)
+            copy = compat.copy_dataset(dataset, seed)
         except tf.errors.OpError as error:
             warnings.warn(
                 "The tf.data.Dataset cannot be copied, so reading it moves its shuffles on and the "
@@ -190,42 +209,7 @@ def _of_tf_dataset(tf, dataset, preprocess, seed):
     return Batches(read, total if total >= 0 else None, repeatable=True)
 
 
-def _copy(tf, dataset, seed):
-    """Returns a dataset that starts where `dataset` started when it was made.
-
-    Shuffles share the state of their seeds through a handle, and caches their contents: the copy
-    gets fresh handles and reads past the caches.
-    """
-    graph = tf.compat.v1.GraphDef.FromString(
-        tf.raw_ops.DatasetToGraphV2(
-            input_dataset=tf.data.experimental.to_variant(dataset), external_state_policy=1
-        ).numpy()
-    )
-    nodes = {node.name: node for node in graph.node}
-
-    def own(node, position, suffix):
-        constant = graph.node.add()
-        constant.CopyFrom(nodes[node.input[position]])
-        constant.name = f"{node.name}/{suffix}"
-        node.input[position] = constant.name
-        return constant.attr["value"].tensor
-
-    for node in list(graph.node):
-        for position, name in enumerate(node.input):
-            while nodes[name].op in _CACHES:
-                name = nodes[name].input[0]
-            node.input[position] = name
-        if node.op in _SHUFFLES:
-            handle = own(node, _SHUFFLES[node.op], "handle").resource_handle_val[0]
-            handle.name = f"{node.name}/{os.urandom(8).hex()}"
-            seeds = [tf.make_ndarray(nodes[node.input[i]].attr["value"].tensor) for i in (2, 3)]
-            if not any(seeds):
-                own(node, 2, "seed").CopyFrom(tf.make_tensor_proto(seed + 1, tf.int64))
-    variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
-    return tf.data.experimental.from_variant(variant, dataset.element_spec)
-
-
-def _restoring(tf, iterator):
+def _restoring(tf: Any, iterator: Any) -> Iterator[Any]:
     checkpoint = tf.train.Checkpoint(iterator=iterator)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -244,7 +228,7 @@ def _restoring(tf, iterator):
             checkpoint.read(path)
 
 
-def _weigh_classes(y, sample_weight, class_weight):
+def _weigh_classes(y: Any, sample_weight: Any, class_weight: Mapping[int, float]) -> np.ndarray:
     if y is None or keras.tree.is_nested(y):
         raise ValueError("Argument `class_weight` needs a single array of labels, y.")
     labels = np.asarray(y)
@@ -256,7 +240,7 @@ def _weigh_classes(y, sample_weight, class_weight):
     return weights if sample_weight is None else weights * np.asarray(sample_weight)
 
 
-def _leaf(leaf):
+def _leaf(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray | np.generic | list | float | int):
         leaf = np.asarray(leaf)
         if leaf.dtype == np.float64:
