@@ -1,12 +1,37 @@
-"""Optimizers and a measuring instrument for training under heavy-tailed gradient noise."""
+"""Clipping against heavy-tailed gradient noise, and the instrument that tells whether you have it.
 
-from keras_acclip import noise, thresholds
-from keras_acclip.optimizers import ACClip, CClip, GClip
+For Keras 3 on TensorFlow, JAX and PyTorch; `keras_acclip.tf_keras` and `keras_acclip.garden` are
+for Keras 2 and the TensorFlow Model Garden. Names load where they are first used.
+"""
 
-__all__ = ["ACClip", "CClip", "GClip", "GradientNoise", "noise", "thresholds"]
+from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def __getattr__(name):
-    if name == "GradientNoise":
-        return noise.GradientNoise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+from keras_acclip._utils import lazy
+
+if TYPE_CHECKING:
+    from keras_acclip import noise as noise
+    from keras_acclip import rules as rules
+    from keras_acclip import thresholds as thresholds
+    from keras_acclip.noise.callback import GradientNoise as GradientNoise
+    from keras_acclip.optimizers.acclip import ACClip as ACClip
+    from keras_acclip.optimizers.cclip import CClip as CClip
+    from keras_acclip.optimizers.gclip import GClip as GClip
+
+__version__ = "0.1.0"
+
+__all__ = ["ACClip", "CClip", "GClip", "GradientNoise", "noise", "rules", "thresholds"]
+
+__getattr__, __dir__ = lazy.attach(
+    __name__,
+    {
+        "ACClip": "keras_acclip.optimizers.acclip",
+        "CClip": "keras_acclip.optimizers.cclip",
+        "GClip": "keras_acclip.optimizers.gclip",
+        "GradientNoise": "keras_acclip.noise.callback",
+        "noise": "noise",
+        "rules": "rules",
+        "thresholds": "thresholds",
+    },
+)

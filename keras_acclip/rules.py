@@ -1,15 +1,24 @@
-"""The paper's updates: arrays in, arrays out, the same lines for every Keras and for NumPy.
+"""The paper's updates as pure rules: what each keeps for a variable, and one step of it.
 
-Each rule turns a gradient into the *step* that is subtracted from the parameters, x ← x − step.
-Rules use Python operators and a namespace `ops` with `abs`, `concatenate`, `cond`, `logical_and`,
-`maximum`, `minimum`, `ones_like`, `reshape`, `sqrt`, `square`, `stack`, `sum` and `where`:
-`keras.ops` has them all.
+A rule turns a gradient into the *step* that is subtracted from the parameters, x ← x − step. It
+is a frozen dataclass that holds its hyperparameters, checked. It calls an array namespace `ops`
+with `abs`, `concatenate`, `cond`, `isnan`, `logical_and`, `maximum`, `minimum`, `ones_like`,
+`reshape`, `sqrt`, `square`, `stack`, `sum`, `where` and `zeros`: `keras.ops` has them all.
 
 Reference: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS 2020
 (https://arxiv.org/abs/1912.03194).
 """
 
+from __future__ import annotations
+
+import dataclasses
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from keras_acclip._utils import arguments
+from keras_acclip._utils.typing import Array, Ops
 
 # Stands in for ε = 0 in ACClip's ratio: its square is still a normal float32, so 0/0 can't be.
 _TINY = 2.0**-60
@@ -24,92 +33,188 @@ _LARGE = 2**17
 STEP_SIZES = ("moment", "rms", "constant")
 
 
-def global_norm(arrays, ops, slices=1):
-    """The Euclidean norm ‖g‖ of all arrays together.
+class Rule(Protocol):
+    """What an optimizer asks of a rule.
 
-    Where float32 squares would overflow or vanish, all are scaled by a power of two first.
+    Its slots have the variable's shape and are 0 at first. Where it clips jointly, all variables'
+    gradients are scaled by one factor before the steps.
+    """
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the arrays that it keeps for each variable."""
+        ...
+
+    @property
+    def clips_jointly(self) -> bool:
+        """Whether `factor` is to be applied to all gradients."""
+        ...
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `factor` or `step` takes a threshold; else it is a slot."""
+        ...
+
+    def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
+        """Returns the factor for all gradients, given the norm of all together."""
+        ...
+
+    def step(
+        self,
+        gradient: Array,
+        slots: Sequence[Array],
+        *,
+        learning_rate: Array,
+        threshold: Array,
+        ops: Ops,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Returns the step to subtract, and the new slots."""
+        ...
+
+
+@dataclass(frozen=True)
+class GClip:
+    """GClip: SGD with the gradient of all variables together clipped to a norm (Section 3).
+
+        x ← x − η·min(τ/‖g‖, 1)·g
 
     Args:
-        arrays: Non-empty list of arrays of one floating dtype, float32 or wider.
-        ops: Namespace of array functions.
-        slices: In how many parts to sum a large array. XLA on a CPU writes the squares of a whole
-            array to memory before it sums them, but adds 16 parts in one pass, ten times as fast.
-            With 1, the default, an array that lies on several devices stays there.
+        momentum: μ in [0, 1], on the clipped gradient. Defaults to 0, which keeps no slot.
+        nesterov: Whether the momentum looks ahead. Defaults to `False`.
 
-    Returns:
-        A scalar of that dtype: NaN or infinite if and only if a coordinate is (or the norm itself
-        is too large for the dtype).
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside its range.
+
+    Example:
+
+    >>> rule = GClip()
+    >>> factor = rule.factor(norm=4.0, threshold=2.0, ops=keras.ops)  # 0.5
+    >>> step, _ = rule.step(factor * g, (), learning_rate=0.1, threshold=2.0, ops=keras.ops)
     """
 
-    def rescaled_norm():
-        one = ops.ones_like(norm)
-        scale = ops.where(norm > 1, one / _RESCALE, one * _RESCALE)
-        # One array, though a copy, compiles in half the time of many, and hardly ever runs.
-        flat = ops.concatenate([ops.reshape(a, (-1,)) for a in arrays])
-        return ops.sqrt(ops.sum(ops.square(flat * scale))) / scale
+    momentum: float = 0.0
+    nesterov: bool = False
 
-    arrays = [a for a in arrays if 0 not in a.shape]
-    norm = ops.sqrt(ops.sum(ops.stack([_sum_of_squares(a, ops, slices) for a in arrays])))
-    low, high = _SAFE_NORMS
-    return ops.cond(ops.logical_and(norm > low, norm < high), lambda: norm, rescaled_norm)
+    def __post_init__(self) -> None:
+        _check_momentum(self)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """`("momentum",)`, or none without momentum."""
+        return ("momentum",) if self.momentum else ()
+
+    @property
+    def clips_jointly(self) -> bool:
+        """`True`: the norm is that of all variables."""
+        return True
+
+    @property
+    def has_threshold(self) -> bool:
+        """`True`."""
+        return True
+
+    def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
+        """min(τ/‖g‖, 1), the factor by which the gradient is shortened (Equation GClip).
+
+        Args:
+            norm: ‖g‖ over all variables together, a scalar.
+            threshold: τ, a scalar; below 0 it counts as 0.
+            ops: Namespace of array functions.
+
+        Returns:
+            A scalar; NaN where the norm is NaN, 1 where it is 0.
+        """
+        # XLA's maximum and comparisons drop a NaN, so that it must be put back.
+        return ops.where(ops.isnan(norm), norm, _at_most(norm, threshold, ops))
+
+    def step(
+        self,
+        gradient: Array,
+        slots: Sequence[Array],
+        *,
+        learning_rate: Array,
+        threshold: Array,
+        ops: Ops,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Returns the step of a gradient that is scaled by `factor` already, and the new slots.
+
+        Args:
+            gradient: min(τ/‖g‖, 1)·g.
+            slots: The velocity, or none without momentum.
+            learning_rate: η, a scalar.
+            threshold: Not used: `factor` has applied it.
+            ops: Not used.
+        """
+        return _momentum_step(self, gradient, slots, learning_rate)
 
 
-def _sum_of_squares(array, ops, slices):
-    size = 0 if None in array.shape else math.prod(array.shape)
-    if slices == 1 or size < _LARGE:
-        return ops.sum(ops.square(array))
-    flat, part = ops.reshape(array, (-1,)), size // slices
-    squares = [ops.square(flat[i * part : (i + 1) * part]) for i in range(slices)]
-    return ops.sum(sum(squares)) + ops.sum(ops.square(flat[slices * part :]))
-
-
-def gclip_factor(norm, threshold, ops):
-    """min(τ/‖g‖, 1), the factor by which GClip shortens the gradient (Section 3, Equation GClip).
+@dataclass(frozen=True)
+class CClip:
+    """CClip: SGD with every coordinate of the gradient clipped to [−τ, τ] (Section 4).
 
     Args:
-        norm: ‖g‖ over all variables together, a scalar.
-        threshold: τ > 0, a scalar.
-        ops: Namespace of array functions.
+        momentum: μ in [0, 1], on the clipped gradient. Defaults to 0, which keeps no slot.
+        nesterov: Whether the momentum looks ahead. Defaults to `False`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside its range.
+
+    Example:
+
+    >>> step, _ = CClip().step(g, (), learning_rate=0.1, threshold=0.5, ops=keras.ops)
     """
-    return threshold / ops.maximum(threshold, norm)
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        _check_momentum(self)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """`("momentum",)`, or none without momentum."""
+        return ("momentum",) if self.momentum else ()
+
+    @property
+    def clips_jointly(self) -> bool:
+        """`False`: each coordinate is clipped by itself."""
+        return False
+
+    @property
+    def has_threshold(self) -> bool:
+        """`True`."""
+        return True
+
+    def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
+        """1, whatever the norm."""
+        return ops.ones_like(norm)
+
+    def step(
+        self,
+        gradient: Array,
+        slots: Sequence[Array],
+        *,
+        learning_rate: Array,
+        threshold: Array,
+        ops: Ops,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Returns the step, and the new slots.
+
+        Args:
+            gradient: g.
+            slots: The velocity, or none without momentum.
+            learning_rate: η, a scalar.
+            threshold: τ, a scalar; below 0 it counts as 0.
+            ops: Namespace of array functions.
+        """
+        gradient = clipped_coordinates(gradient, threshold, ops)
+        return _momentum_step(self, gradient, slots, learning_rate)
 
 
-def cclip(gradient, threshold, ops):
-    """Each coordinate of the gradient clipped to [−τ, τ] (Section 3, Equation CClip).
-
-    An infinite coordinate becomes ±τ; a NaN stays one.
-    """
-    return ops.minimum(ops.maximum(gradient, -threshold), threshold)
-
-
-def momentum(gradient, velocity, *, learning_rate, momentum, nesterov):
-    """One step of heavy-ball or Nesterov momentum, with the learning rate inside the velocity.
-
-    v ← μ·v + η·g; the step is v, or μ·v + η·g with Nesterov's look-ahead (as in `keras`' `SGD`).
-
-    Returns:
-        The pair (step, velocity).
-    """
-    velocity = momentum * velocity + learning_rate * gradient
-    if nesterov:
-        return momentum * velocity + learning_rate * gradient, velocity
-    return velocity, velocity
-
-
-def acclip(
-    gradient,
-    moment,
-    threshold_power,
-    second_moment=None,
-    *,
-    learning_rate,
-    beta_1,
-    beta_2,
-    epsilon,
-    alpha,
-    step_size,
-    ops,
-):
+@dataclass(frozen=True)
+class ACClip:
     """ACClip, adaptive coordinate-wise clipping (Section 4, Algorithm 1).
 
         m   ← β₁·m + (1 − β₁)·g
@@ -121,56 +226,160 @@ def acclip(
     v ← β₂·v + (1 − β₂)·g², and lr for `"constant"` (the algorithm to the letter).
 
     Args:
-        gradient: g.
-        moment: m.
-        threshold_power: τ^α.
-        second_moment: v, for `step_size="rms"` alone.
-        learning_rate: lr, a scalar.
-        beta_1: β₁ in [0, 1).
-        beta_2: β₂ in [0, 1).
+        beta_1: β₁ in [0, 1). Defaults to 0.9.
+        beta_2: β₂ in [0, 1). Defaults to 0.99.
         epsilon: ε ≥ 0; below 2^−60 it counts as that, so that a zero gradient makes a zero step.
-        alpha: α in [1, 2].
-        step_size: `"moment"`, `"rms"` or `"constant"`.
+            Defaults to 1e-5.
+        alpha: α in [1, 2]. 1 and 2 cost no power. Defaults to 1.
+        step_size: `"moment"`, `"rms"` or `"constant"`. Defaults to `"moment"`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside its range.
+
+    Example:
+
+    >>> rule, slots = ACClip(), (np.zeros(3), np.zeros(3))
+    >>> step, slots = rule.step(g, slots, learning_rate=1e-3, threshold=None, ops=keras.ops)
+    """
+
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    epsilon: float = 1e-5
+    alpha: float = 1.0
+    step_size: Literal["moment", "rms", "constant"] = "moment"
+
+    def __post_init__(self) -> None:
+        checked = {
+            "beta_1": arguments.real("beta_1", self.beta_1, low=0.0, high=1.0, open_high=True),
+            "beta_2": arguments.real("beta_2", self.beta_2, low=0.0, high=1.0, open_high=True),
+            "epsilon": arguments.real("epsilon", self.epsilon, low=0.0),
+            "alpha": arguments.moment_order("alpha", self.alpha),
+            "step_size": arguments.one_of("step_size", self.step_size, STEP_SIZES),
+        }
+        _set(self, checked)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Those of m and τ^α, and of v for `step_size="rms"`."""
+        return ("moment", "threshold_power") + ("second_moment",) * (self.step_size == "rms")
+
+    @property
+    def clips_jointly(self) -> bool:
+        """`False`: each coordinate is clipped by itself."""
+        return False
+
+    @property
+    def has_threshold(self) -> bool:
+        """`False`: the thresholds are a slot."""
+        return False
+
+    def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
+        """1, whatever the norm."""
+        return ops.ones_like(norm)
+
+    def step(
+        self,
+        gradient: Array,
+        slots: Sequence[Array],
+        *,
+        learning_rate: Array,
+        threshold: Array,
+        ops: Ops,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Returns the step, and the new slots.
+
+        Args:
+            gradient: g.
+            slots: m and τ^α, and v for `step_size="rms"`.
+            learning_rate: lr, a scalar.
+            threshold: Not used: the threshold is a slot.
+            ops: Namespace of array functions.
+        """
+        epsilon = max(self.epsilon, _TINY)
+        moment, threshold_power, *second_moment = slots
+        moment = self.beta_1 * moment + (1 - self.beta_1) * gradient
+        magnitude = ops.abs(gradient)
+        power = _power(magnitude, self.alpha)
+        threshold_power = self.beta_2 * threshold_power + (1 - self.beta_2) * power
+        tau = _root(threshold_power, self.alpha, ops)
+        # min(τ/(|m| + ε), 1)·m = τ·m/max(τ, |m| + ε). With η's denominator it makes one division,
+        # the dearest operation; where the product overflows, the step is 0 and not NaN.
+        denominator = ops.maximum(tau, ops.abs(moment) + epsilon)
+        kept = (moment, threshold_power)
+        if self.step_size == "moment":
+            denominator = denominator * (tau + epsilon)
+        elif self.step_size == "rms":
+            v = self.beta_2 * second_moment[0] + (1 - self.beta_2) * ops.square(gradient)
+            denominator = denominator * (ops.sqrt(self.beta_2 * v) + epsilon)
+            kept += (v,)
+        return (learning_rate * moment) * (tau / denominator), kept
+
+
+def config(rule: Rule) -> dict[str, float | bool | str]:
+    """A rule's hyperparameters, from which its class makes it again."""
+    if not dataclasses.is_dataclass(rule) or isinstance(rule, type):
+        raise TypeError(f"A rule is a dataclass. Received: {rule!r}")
+    return dataclasses.asdict(rule)
+
+
+def global_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
+    """The Euclidean norm ‖g‖ of all arrays together.
+
+    Where float32 squares would overflow or vanish, all are scaled by a power of two first.
+
+    Args:
+        arrays: Non-empty sequence of arrays of one floating dtype, float32 or wider.
         ops: Namespace of array functions.
+        slices: In how many parts to sum a large array. XLA on a CPU writes the squares of a whole
+            array to memory before it sums them, but adds 16 parts in one pass, ten times as fast.
+            With 1, the default, an array that lies on several devices stays there.
 
     Returns:
-        The tuple (step, moment, threshold_power), and second_moment last for `"rms"`.
+        A scalar of that dtype: NaN or infinite if and only if a coordinate is (or the norm itself
+        is too large for the dtype).
     """
-    epsilon = max(epsilon, _TINY)
-    moment = beta_1 * moment + (1 - beta_1) * gradient
-    magnitude = ops.abs(gradient)
-    threshold_power = beta_2 * threshold_power + (1 - beta_2) * _power(magnitude, alpha)
-    threshold = _root(threshold_power, alpha, ops)
-    # min(τ/(|m| + ε), 1)·m = τ·m/max(τ, |m| + ε). With η's denominator it makes one division, the
-    # dearest operation; where the product overflows, the step is 0 and not NaN.
-    denominator = ops.maximum(threshold, ops.abs(moment) + epsilon)
-    slots = (moment, threshold_power)
-    if step_size == "moment":
-        denominator = denominator * (threshold + epsilon)
-    elif step_size == "rms":
-        second_moment = beta_2 * second_moment + (1 - beta_2) * ops.square(gradient)
-        denominator = denominator * (ops.sqrt(beta_2 * second_moment) + epsilon)
-        slots += (second_moment,)
-    return (learning_rate * moment) * (threshold / denominator), *slots
+
+    def rescaled_norm() -> Array:
+        one = ops.ones_like(norm)
+        scale = ops.where(norm > 1, one / _RESCALE, one * _RESCALE)
+        # One array, though a copy, compiles in half the time of many, and hardly ever runs.
+        flat = ops.concatenate([ops.reshape(a, (-1,)) for a in filled])
+        return ops.sqrt(ops.sum(ops.square(flat * scale))) / scale
+
+    filled = [a for a in arrays if 0 not in a.shape]
+    if not filled:
+        return ops.sum(arrays[0])
+    norm = ops.sqrt(ops.sum(ops.stack([_sum_of_squares(a, ops, slices) for a in filled])))
+    low, high = _SAFE_NORMS
+    return ops.cond(ops.logical_and(norm > low, norm < high), lambda: norm, rescaled_norm)
 
 
-def _power(x, alpha):
-    if alpha == 1:
-        return x
-    if alpha == 2:
-        return x * x
-    return x**alpha
+def _sum_of_squares(array: Array, ops: Ops, slices: int) -> Array:
+    size = 0 if None in array.shape else math.prod(array.shape)
+    if slices == 1 or size < _LARGE:
+        return ops.sum(ops.square(array))
+    flat, part = ops.reshape(array, (-1,)), size // slices
+    squares = [ops.square(flat[i * part : (i + 1) * part]) for i in range(slices)]
+    return ops.sum(sum(squares)) + ops.sum(ops.square(flat[slices * part :]))
 
 
-def _root(x, alpha, ops):
-    if alpha == 1:
-        return x
-    if alpha == 2:
-        return ops.sqrt(x)
-    return x ** (1 / alpha)
+def clipped_coordinates(gradient: Array, threshold: Array, ops: Ops) -> Array:
+    """Each coordinate of the gradient clipped to [−τ, τ] (Section 3, Equation CClip).
+
+    An infinite coordinate becomes ±τ; a NaN stays one.
+
+    Args:
+        gradient: g.
+        threshold: τ, a scalar; below 0 it counts as 0.
+        ops: Namespace of array functions.
+    """
+    tau = ops.maximum(threshold, 0 * threshold)
+    clipped = ops.minimum(ops.maximum(gradient, -tau), tau)
+    return ops.where(ops.isnan(gradient), gradient, clipped)
 
 
-def linear_average(average, x, step):
+def linear_average(average: Array, x: Array, step: Array) -> Array:
     """x̄ after step k of the weighted average Σ j·x_{j−1} / Σ j (Theorem 4's output).
 
     Args:
@@ -181,12 +390,12 @@ def linear_average(average, x, step):
     return average + (2 / (step + 1)) * (x - average)
 
 
-def projection_factor(norm, radius, ops):
+def projection_factor(norm: Array, radius: float, ops: Ops) -> Array:
     """The factor that brings a point of this norm into the ball of this radius around 0."""
-    return radius / ops.maximum(radius, norm)
+    return ops.where(ops.isnan(norm), norm, _at_most(norm, 0 * norm + radius, ops))
 
 
-def power_threshold(step, scale, alpha):
+def power_threshold(step: Array, scale: float, alpha: float) -> Array:
     """The clipping threshold τ_k = scale·k^{1/α} of Theorems 4 and 8.
 
     Args:
@@ -195,3 +404,48 @@ def power_threshold(step, scale, alpha):
         alpha: α in (1, 2].
     """
     return scale * step ** (1 / alpha)
+
+
+def _at_most(norm: Array, bound: Array, ops: Ops) -> Array:
+    """min(bound/norm, 1), of a norm that may be 0 and a bound that counts as 0 below it."""
+    bound = ops.maximum(bound, 0 * bound)
+    return ops.where(norm > bound, bound / norm, ops.ones_like(norm))
+
+
+def _check_momentum(rule: GClip | CClip) -> None:
+    momentum = arguments.real("momentum", rule.momentum, low=0.0, high=1.0)
+    _set(rule, {"momentum": momentum, "nesterov": arguments.flag("nesterov", rule.nesterov)})
+
+
+def _set(rule: GClip | CClip | ACClip, checked: dict) -> None:
+    for name, value in checked.items():
+        object.__setattr__(rule, name, value)
+
+
+def _momentum_step(
+    rule: GClip | CClip, gradient: Array, slots: Sequence[Array], learning_rate: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    """Heavy-ball or Nesterov momentum, v ← μ·v + η·g, as in Keras's `SGD`."""
+    if not slots:
+        return learning_rate * gradient, ()
+    (velocity,) = slots
+    velocity = rule.momentum * velocity + learning_rate * gradient
+    if rule.nesterov:
+        return rule.momentum * velocity + learning_rate * gradient, (velocity,)
+    return velocity, (velocity,)
+
+
+def _power(x: Array, alpha: float) -> Array:
+    if alpha == 1:
+        return x
+    if alpha == 2:
+        return x * x
+    return x**alpha
+
+
+def _root(x: Array, alpha: float, ops: Ops) -> Array:
+    if alpha == 1:
+        return x
+    if alpha == 2:
+        return ops.sqrt(x)
+    return x ** (1 / alpha)

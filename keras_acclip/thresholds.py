@@ -4,35 +4,19 @@ Reference: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", 
 (https://arxiv.org/abs/1912.03194).
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import keras
 
 from keras_acclip import rules
 from keras_acclip._utils import arguments
-
-
-class PowerLaw:
-    """What `PowerThreshold` is for the `LearningRateSchedule` of Keras 3 and of Keras 2 alike.
-
-    A subclass names its array functions `_ops`.
-    """
-
-    def __init__(self, scale, alpha):
-        self.scale = arguments.positive("scale", scale)
-        self.alpha = arguments.moment_order("alpha", alpha, open_low=True)
-
-    def __call__(self, step):
-        """Returns τ_k as a float32 scalar for `step` = k − 1, a whole number or integer tensor."""
-        return rules.power_threshold(self._ops.cast(step, "float32") + 1.0, self.scale, self.alpha)
-
-    def get_config(self):
-        """Returns the arguments from which `from_config` makes the same schedule."""
-        return {"scale": self.scale, "alpha": self.alpha}
+from keras_acclip._utils.typing import Array
 
 
 @keras.saving.register_keras_serializable(package="keras_acclip")
-class PowerThreshold(PowerLaw, keras.optimizers.schedules.LearningRateSchedule):
+class PowerThreshold(keras.optimizers.schedules.LearningRateSchedule):
     """The clipping threshold τ_k = scale·k^{1/α} of Theorems 4 and 8, k counting steps from 1.
 
     The paper prints k^{α−1}; its proof needs k^{1/α}.
@@ -51,9 +35,24 @@ class PowerThreshold(PowerLaw, keras.optimizers.schedules.LearningRateSchedule):
     >>> schedule = PowerThreshold(scale=2.0, alpha=2.0)
     >>> float(schedule(0)), float(schedule(3))  # k = 1 and k = 4
     (2.0, 4.0)
+
+    References:
+        Zhang et al. (2020), Theorems 4 and 8.
     """
 
-    _ops = keras.ops
+    def __init__(self, scale: float, alpha: float) -> None:
+        scale = arguments.positive("scale", scale)
+        self.scale = arguments.representable("scale", scale, "float32")
+        self.alpha = arguments.moment_order("alpha", alpha, open_low=True)
+
+    def __call__(self, step: int | Array) -> Array:
+        """Returns τ_k as a float32 scalar for `step` = k − 1, a whole number or integer tensor."""
+        k: Array = keras.ops.cast(step, "float32")
+        return rules.power_threshold(k + 1.0, self.scale, self.alpha)
+
+    def get_config(self) -> dict[str, float]:
+        """Returns the arguments from which `from_config` makes the same schedule."""
+        return {"scale": self.scale, "alpha": self.alpha}
 
 
 class Constants(NamedTuple):
@@ -63,7 +62,9 @@ class Constants(NamedTuple):
     threshold: Any
 
 
-def nonconvex_constants(smoothness, sigma, alpha, steps, initial_gap):
+def nonconvex_constants(
+    smoothness: float, sigma: float, alpha: float, steps: int, initial_gap: float
+) -> Constants:
     """The step size η and threshold τ of Theorem 2, for GClip on a smooth non-convex function.
 
         τ = max{2, 48^{1/(α−1)}·σ^{α/(α−1)}, 8σ, (σ^{3α}·K/(L·F₀))^{1/(3α−2)}}
@@ -113,7 +114,9 @@ def nonconvex_constants(smoothness, sigma, alpha, steps, initial_gap):
     return Constants(min(1 / (4 * L), (sigma / tau) ** alpha / L, 1 / (24 * L * tau)), tau)
 
 
-def balanced_threshold(smoothness, sigma, alpha, steps, initial_gap):
+def balanced_threshold(
+    smoothness: float, sigma: float, alpha: float, steps: int, initial_gap: float
+) -> float:
     """The τ at which Theorem 2's three error terms are equal: (σ^{3α}·K/(L·F₀))^{1/(3α−2)}.
 
     Arguments as in `nonconvex_constants`, unchecked.
@@ -122,7 +125,9 @@ def balanced_threshold(smoothness, sigma, alpha, steps, initial_gap):
     return sigma ** (3 * alpha * power) * (steps / (smoothness * initial_gap)) ** power
 
 
-def strongly_convex_constants(gradient_moment, strong_convexity, alpha):
+def strongly_convex_constants(
+    gradient_moment: float | dict[str, float], strong_convexity: float, alpha: float
+) -> Constants:
     """The schedules of Theorem 4 (GClip) and Theorem 8 (CClip) on a μ-strongly convex function.
 
     η_k = 4/(μ·(k + 1)) and τ_k = G·k^{1/α}, k from 1; the output is the average Σ j·x_{j−1}/Σ j,
@@ -147,23 +152,13 @@ def strongly_convex_constants(gradient_moment, strong_convexity, alpha):
     >>> rate, threshold = strongly_convex_constants(3.0, strong_convexity=2.0, alpha=1.5)
     >>> optimizer = keras_acclip.GClip(rate, threshold, averaging="linear", projection_radius=10.0)
     """
-    schedules = keras.optimizers.schedules.InverseTimeDecay, PowerThreshold
-    return strongly_convex_schedules(*schedules, gradient_moment, strong_convexity, alpha)
-
-
-def strongly_convex_schedules(inverse_time, power, gradient_moment, strong_convexity, alpha):
-    """`strongly_convex_constants` of the schedule classes of one Keras.
-
-    Args:
-        inverse_time: Its `InverseTimeDecay`.
-        power: Its `PowerThreshold`.
-        gradient_moment: As in `strongly_convex_constants`.
-        strong_convexity: As in `strongly_convex_constants`.
-        alpha: As in `strongly_convex_constants`.
-    """
     mu = arguments.positive("strong_convexity", strong_convexity)
     # 4/(μ·(k + 1)) with k = step + 1 is (2/μ)/(1 + step/2).
-    rate = inverse_time(2 / mu, decay_steps=2, decay_rate=1.0)
+    decay = keras.optimizers.schedules.InverseTimeDecay
+    rate = decay(2 / mu, decay_steps=2, decay_rate=1.0)
+    threshold: Any
     if isinstance(gradient_moment, dict):
-        return Constants(rate, {path: power(G, alpha) for path, G in gradient_moment.items()})
-    return Constants(rate, power(gradient_moment, alpha))
+        threshold = {path: PowerThreshold(G, alpha) for path, G in gradient_moment.items()}
+    else:
+        threshold = PowerThreshold(gradient_moment, alpha)
+    return Constants(rate, threshold)

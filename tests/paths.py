@@ -79,4 +79,4 @@ def _apply_on_two_replicas(make_optimizer, values, steps, dtype, make_variables)
 
 
 def slot_values(optimizer):
-    return [[np.asarray(slot) for slot in slots] for slots in optimizer._slots]
+    return [[np.asarray(slot) for slot in slots.values()] for slots in optimizer._slots]

@@ -1,10 +1,26 @@
 """Checks of constructor arguments: errors name the argument, the value and what is allowed."""
 
+from __future__ import annotations
+
 import math
 import numbers
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
 
 
-def real(name, value, *, low=-math.inf, high=math.inf, open_low=False, open_high=False):
+def real(
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
     """Returns `value` as a float, checked to be a finite real number in an interval.
 
     Args:
@@ -38,17 +54,17 @@ def real(name, value, *, low=-math.inf, high=math.inf, open_low=False, open_high
     return value
 
 
-def positive(name, value):
+def positive(name: str, value: object) -> float:
     """Returns `value` as a float, checked to be finite and above zero."""
     return real(name, value, low=0.0, open_low=True)
 
 
-def moment_order(name, value, *, open_low=False):
+def moment_order(name: str, value: object, *, open_low: bool = False) -> float:
     """Returns the paper's α as a float, checked to lie in [1, 2], or in (1, 2]."""
     return real(name, value, low=1.0, high=2.0, open_low=open_low)
 
 
-def one_of(name, value, allowed):
+def one_of(name: str, value: T, allowed: Sequence[object]) -> T:
     """Returns `value`, checked to be one of the `allowed` values."""
     if not any(value is choice or value == choice for choice in allowed):
         raise ValueError(
@@ -58,7 +74,7 @@ def one_of(name, value, allowed):
     return value
 
 
-def flag(name, value):
+def flag(name: str, value: object) -> bool:
     """Returns `value`, checked to be a bool."""
     if not isinstance(value, bool):
         raise TypeError(
@@ -68,10 +84,34 @@ def flag(name, value):
     return value
 
 
-def positive_integer(name, value):
+def positive_integer(name: str, value: object) -> int:
     """Returns `value` as an int, checked to be a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(
             f"Argument `{name}` must be a whole number of at least 1. Received: {name}={value!r}"
         )
     return int(value)
+
+
+def representable(name: str, value: float, dtype: str) -> float:
+    """Returns `value`, checked to become neither infinite nor, unless it is 0, 0 in a float type.
+
+    Args:
+        name: The argument's name, for the error message.
+        value: A finite float.
+        dtype: Name of the float type, such as `"float32"`.
+
+    Raises:
+        ValueError: If it does.
+    """
+    # NumPy knows bfloat16 once this is imported.
+    import ml_dtypes  # noqa: F401
+
+    with np.errstate(over="ignore", under="ignore"):
+        held = float(np.dtype(dtype).type(value))
+    if math.isfinite(held) and (held != 0 or value == 0):
+        return value
+    raise ValueError(
+        f"Argument `{name}` must be representable in {dtype}, where it becomes {held:g}. "
+        f"Received: {name}={value!r}"
+    )

@@ -16,8 +16,8 @@ def attach(
 
     Args:
         package: The package's `__name__`.
-        homes: Dict from a public name to the module that defines it, relative to the package. A
-            name whose home is the name itself is that module.
+        homes: Dict from a public name to the module that defines it, by its name in the package
+            or by its whole name. A name whose home is the name itself is that module.
 
     Example:
 
@@ -27,8 +27,9 @@ def attach(
     def load(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{package}.{homes[name]}")
-        found = module if homes[name] == name else getattr(module, name)
+        home = homes[name]
+        module = importlib.import_module(home if "." in home else f"{package}.{home}")
+        found = module if home == name else getattr(module, name)
         # Found without this function from now on.
         setattr(sys.modules[package], name, found)
         return found

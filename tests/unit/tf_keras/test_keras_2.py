@@ -1,45 +1,21 @@
-"""GClip, CClip and ACClip for Keras 2: the paper's reference, Keras 3's trajectory, `tf_keras`."""
+"""What is particular to Keras 2: its `fit`, files, mixed precision, averages, the Model Garden."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
-import keras_acclip
-from keras_acclip import tf_keras as keras_2
-from keras_acclip import thresholds
+from keras_acclip.optimizers import notices
 from keras_acclip.tf_keras import ACClip, CClip, GClip, PowerThreshold
-from tests import paths, reference, test_optimizers
+from tests import paths, reference
+from tests.versions import traces, update
 
 CLASSES = [GClip, CClip, ACClip]
-PATHS = ("eager", "uncompiled graph", "XLA", "two replicas")
-SCHEDULE = {"threshold": PowerThreshold(0.3, 1.5)}
-SAME_SCHEDULE = {"threshold": lambda k: 0.3 * k ** (1 / 1.5)}
-CASES = [
-    (GClip, {"threshold": 0.5}, {}),
-    (GClip, {"threshold": 0.5, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {}),
-    (GClip, SCHEDULE | {"averaging": "linear", "projection_radius": 2.0}, SAME_SCHEDULE),
-    (CClip, {"threshold": {"v[01]": 0.1, ".*": 0.1}, "momentum": 0.5}, {"threshold": 0.1}),
-    (CClip, SCHEDULE | {"averaging": "linear"}, SAME_SCHEDULE),
-    (ACClip, {"weight_decay": 0.1, "averaging": "linear", "beta_1": 0.5, "beta_2": 0.9}, {}),
-    *[
-        (ACClip, {"alpha": alpha, "step_size": step_size}, {})
-        for alpha in (1.0, 1.3, 1.5, 2.0)
-        for step_size in ("moment", "rms", "constant")
-    ],
-]
-
-
-def case_name(case):
-    cls, kwargs, _ = case
-    names = [getattr(value, "get_config", lambda v=value: v)() for value in kwargs.values()]
-    return "-".join([cls.__name__, *(f"{k}={v}" for k, v in zip(kwargs, names, strict=True))])
 
 
 @pytest.fixture(params=CLASSES, ids=lambda c: c.__name__)
@@ -52,141 +28,13 @@ def same_seeds():
     tf_keras.utils.set_random_seed(0)
 
 
-def numbers(seed, steps=50):
-    rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 9, size=3)
-    shapes = [(), (int(sizes[0]),), tuple(map(int, sizes[1:]))]
-    values = [np.float32(rng.standard_normal(s)) for s in shapes]
-    return values, reference.heavy_tailed(rng, shapes, steps)
-
-
-def run(path, make, values, steps, dtype="float32"):
-    def with_flag(jit_compile=True):
-        return make(jit_compile=bool(jit_compile))
-
-    return paths.apply(path, with_flag, values, steps, dtype, paths.make_native_variables)
-
-
 def variable(value=(1.0, 2.0), **kwargs):
     return tf.Variable(np.float32(value), **kwargs)
-
-
-def update(optimizer, gradients, variables):
-    gradients = [np.float32(g) if isinstance(g, list) else g for g in gradients]
-    optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 def assert_same(first, second):
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_equals_the_papers_method(case, path):
-    cls, kwargs, other = case
-    values, steps = numbers(seed=CASES.index(case))
-    optimizer, variables = run(path, lambda **k: cls(0.05, **kwargs, **k), values, steps)
-    names = {"weight_decay": "wd", "projection_radius": "radius"}
-    options = {names.get(k, k): v for k, v in (kwargs | other).items() if k != "averaging"}
-    xs, slots, averages = reference.METHODS[cls.__name__](values, steps, lr=0.05, **options)
-    assert reference.relative_error(variables, xs) <= 1e-5
-    kinds = test_optimizers.kinds
-    for held, expected in zip(kinds(optimizer._slots), kinds(slots), strict=False):
-        assert reference.relative_error(held, expected) <= 1e-5
-    if "averaging" in kwargs:
-        optimizer.finalize_variable_values(variables)
-        assert reference.relative_error(variables, averages) <= 1e-5
-
-
-def for_keras_3(value):
-    if isinstance(value, PowerThreshold):
-        return thresholds.PowerThreshold(**value.get_config())
-    return value
-
-
-@pytest.mark.parametrize("case", [*CASES[:7], CASES[10]], ids=case_name)
-def test_goes_the_way_of_keras_3(case):
-    cls, kwargs, _ = case
-    twin = getattr(keras_acclip, cls.__name__)
-    values, steps = numbers(seed=20)
-    _, variables = run("uncompiled graph", lambda **k: cls(0.05, **kwargs, **k), values, steps)
-    same = {name: for_keras_3(value) for name, value in kwargs.items()}
-    _, expected = paths.apply(
-        "uncompiled graph", lambda **k: twin(0.05, **same, **k), values, steps
-    )
-    assert reference.relative_error(variables, expected) <= 1e-6
-
-
-@pytest.mark.parametrize("path", ["eager", "two replicas"])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-def test_dtypes(cls, dtype, path):
-    kind = tf.as_dtype(dtype).as_numpy_dtype
-    values, steps = numbers(seed=3, steps=20)
-    steps = [[g.astype(kind) for g in gradients] for gradients in steps]
-    values = [v.astype(kind) for v in values]
-    kwargs = {} if cls is ACClip else {"threshold": 0.5, "momentum": 0.9}
-    optimizer, variables = run(path, lambda **k: cls(0.05, **kwargs, **k), values, steps, dtype)
-    xs, slots, _ = reference.METHODS[cls.__name__](values, steps, lr=0.05, **kwargs)
-    wide = "float64" if dtype == "float64" else "float32"
-    assert {slot.dtype.name for held in optimizer._slots for slot in held} == {wide}
-    kinds = test_optimizers.kinds
-    for held, expected in zip(kinds(optimizer._slots), kinds(slots), strict=True):
-        assert reference.relative_error(held, expected) <= 1e-5
-    ulp = {"float16": 2**-11, "bfloat16": 2**-8, "float64": 1e-9}[dtype]
-    for v, x in zip(variables, xs, strict=True):
-        error = np.abs(np.asarray(v.numpy(), np.float64) - x)
-        assert np.max(error) <= len(steps) * ulp * max(np.max(np.abs(x)), 1)
-
-
-@pytest.mark.parametrize("path", ["eager", "two replicas"])
-def test_skip_nonfinite_equals_never_having_seen_the_step(cls, path):
-    values, steps = numbers(seed=5, steps=6)
-    poisoned = [g.copy() for g in steps[3]]
-    poisoned[1][0] = np.nan
-    kwargs = {} if cls is ACClip else {"threshold": 0.5, "momentum": 0.9}
-    average = {"use_ema": True} if cls is CClip else {"averaging": "linear"}
-    kwargs |= average | {"weight_decay": 0.1, "projection_radius": 3.0}
-
-    def make(**k):
-        return cls(0.05, skip_nonfinite=True, **kwargs, **k)
-
-    optimizer, variables = run(path, make, values, [*steps[:3], poisoned, *steps[3:], poisoned])
-    clean, clean_variables = run(path, make, values, steps)
-    assert (int(optimizer.skipped_steps), int(clean.skipped_steps)) == (2, 0)
-    assert_same(variables, clean_variables)
-    state, expected = ({v.name: v.numpy() for v in o.variables} for o in (optimizer, clean))
-    for name in set(state) - {"iteration:0", "skipped_steps:0", "last_step_skipped:0"}:
-        np.testing.assert_array_equal(state[name], expected[name])
-
-
-def test_gclip_clips_the_sum_of_the_replicas_gradients():
-    strategy = paths.two_replicas()
-    with strategy.scope():
-        v = variable([0.0])
-        optimizer = GClip(1.0, 0.5)
-        optimizer.build([v])
-
-    def replica():
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group == 0
-        optimizer.apply_gradients([(tf.where(first, [1000.25], [-999.95]), v)])
-
-    tf.function(lambda: strategy.run(replica))()
-    np.testing.assert_allclose(v.numpy(), [-0.3], atol=1e-4)
-
-
-def test_replicas_that_update_themselves(cls, monkeypatch):
-    """As TensorFlow lets them inside an XLA computation over several GPUs, which has no merging."""
-    values, steps = numbers(seed=6, steps=10)
-    kwargs = {} if cls is ACClip else {"threshold": 0.5, "momentum": 0.9}
-    kwargs |= {"skip_nonfinite": True, "projection_radius": 3.0, "weight_decay": 0.1}
-    _, expected = run("eager", lambda **k: cls(0.05, **kwargs, **k), values, steps)
-    monkeypatch.setattr(paths.two_replicas().extended, "_use_merge_call", lambda: False)
-    _, variables = run("two replicas", lambda **k: cls(0.05, **kwargs, **k), values, steps)
-    assert reference.relative_error(variables, expected) <= 1e-5
-    for v in variables:
-        first, second = (part.numpy() for part in v.values)
-        np.testing.assert_array_equal(first, second)
 
 
 SPARSE = {
@@ -226,118 +74,6 @@ def test_the_norm_sums_repeated_rows_first():
     v = variable([[np.nan], [0.0], [0.0], [np.nan]])
     update(GClip(1.0, 0.6), [g], [v])
     np.testing.assert_allclose(v[:, 0], [np.nan, 0, -0.6, np.nan], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "method", "value", "error"),
-    [
-        (name, cls.__name__, value, error)
-        for table, error in (
-            (test_optimizers.BAD, ValueError),
-            (test_optimizers.WRONG_TYPE, TypeError),
-        )
-        for cls, name, values in table
-        for value in values
-        if name != "jit_compile"
-    ]
-    + [("jit_compile", "ACClip", value, TypeError) for value in ("auto", None, 1)]
-    + [("learning_rate", "GClip", value, TypeError) for value in (lambda: 0.1, "1e-3")],
-)
-def test_bad_arguments_are_named(name, method, value, error):
-    with pytest.raises(error, match=f"`{name}`.*Received"):
-        getattr(keras_2, method)(**{name: value})
-
-
-def test_arguments_that_exclude_each_other():
-    with pytest.raises(ValueError, match="`averaging` and `use_ema`"):
-        GClip(averaging="linear", use_ema=True)
-    with pytest.raises(ValueError, match="`nesterov` needs momentum"):
-        GClip(nesterov=True)
-    with pytest.raises(TypeError, match="tau is not a valid argument"):
-        GClip(tau=1.0)
-    with pytest.raises(ValueError, match=r"`threshold` names no threshold.*'v0:0'"):
-        CClip(1.0, {"kernel": 0.5}).build(paths.make_native_variables([np.zeros(2)]))
-
-
-@pytest.mark.parametrize("method", ["GClip", "CClip", "ACClip"])
-def test_docstrings_name_keras_2(method):
-    doc = getattr(keras_2, method).__doc__
-    assert "{{" not in doc
-    assert f"keras_acclip.tf_keras.{method}(" in doc
-    assert "callable" not in doc
-    assert f"keras_acclip.{method}(" in getattr(keras_acclip, method).__doc__
-
-
-def test_thresholds_are_those_of_keras_3():
-    step = tf.constant(8, tf.int64)
-    assert float(PowerThreshold(0.7, 1.3)(step)) == pytest.approx(0.7 * 9 ** (1 / 1.3), rel=1e-6)
-    again = tf_keras.optimizers.schedules.deserialize(
-        tf_keras.optimizers.schedules.serialize(PowerThreshold(0.7, 1.3))
-    )
-    assert isinstance(again, PowerThreshold)
-    assert again.get_config() == {"scale": 0.7, "alpha": 1.3}
-    rate, bounds = keras_2.strongly_convex_constants({"kernel": 1.0, ".*": 2.0}, 0.5, 1.6)
-    assert float(rate(step)) == pytest.approx(0.8)
-    CClip(rate, bounds, averaging="linear")
-    with pytest.raises(ValueError, match="`scale`"):
-        PowerThreshold(0.0, 1.5)
-
-
-def traces(optimizer):
-    return [f.experimental_get_tracing_count() for f in optimizer.compiled_steps.values()]
-
-
-def test_changed_rates_and_thresholds_take_effect_without_retracing():
-    v, optimizer = variable([0.0, 0.0]), GClip(1.0, 1.0)
-    update(optimizer, [[30.0, 40.0]], [v])
-    np.testing.assert_allclose(v, [-0.6, -0.8], rtol=1e-6)
-    optimizer.learning_rate = 0.5
-    optimizer.threshold = 4.0
-    update(optimizer, [[30.0, 40.0]], [v])
-    np.testing.assert_allclose(v, [-1.8, -2.4], rtol=1e-6)
-    assert traces(optimizer) == [1]
-    config = optimizer.get_config()
-    assert (config["learning_rate"], config["threshold"]) == (0.5, 4.0)
-
-
-def test_schedules_of_rate_and_threshold():
-    v = variable([0.0, 0.0])
-    rate = tf_keras.optimizers.schedules.InverseTimeDecay(1.0, 1, 1.0)
-    optimizer = GClip(rate, PowerThreshold(1.0, 2.0))
-    x = 0.0
-    for k in range(1, 6):
-        update(optimizer, [[30.0, 40.0]], [v])
-        x -= 1 / k * np.sqrt(k)
-    np.testing.assert_allclose(v, [0.6 * x, 0.8 * x], rtol=1e-5)
-    assert traces(optimizer) == [1]
-    with pytest.raises(TypeError, match="not settable"):
-        optimizer.threshold = 2.0
-
-
-def test_the_step_is_one_xla_computation():
-    values, steps = numbers(seed=1, steps=1)
-    optimizer = ACClip(weight_decay=0.1, averaging="linear", projection_radius=1.0)
-    variables = paths.make_native_variables(values)
-    optimizer.build(variables)
-    step = tf.function(lambda *gradients: update(optimizer, gradients, variables))
-    graph = step.get_concrete_function(*[tf.constant(g) for g in steps[0]]).graph
-    calls = [op for op in graph.get_operations() if op.type == "StatefulPartitionedCall"]
-    assert [op.get_attr("_XlaMustCompile") for op in calls] == [True]
-    assigns = [op for op in graph.get_operations() if "Assign" in op.type]
-    assert len(assigns) == 1  # the iteration counter
-
-
-def test_one_replica_compiles_and_two_say_why_not(caplog):
-    keras_2._said.clear()
-    with tf.distribute.OneDeviceStrategy("CPU:1").scope():
-        model = make_model(ACClip(0.1))
-        fit(model)
-    assert traces(model.optimizer) == [1]
-    assert not [r for r in caplog.records if r.name == "keras_acclip"]
-    for _ in range(2):
-        run("two replicas", ACClip, [np.zeros(2)], [[np.ones(2, np.float32)]] * 2)
-    (message,) = [r.getMessage() for r in caplog.records if r.name == "keras_acclip"]
-    assert message.startswith("ACClip runs its step without an XLA computation of its own: tf.dist")
 
 
 @pytest.mark.parametrize("how", ["var_names", "var_list"])
@@ -405,20 +141,6 @@ def test_none_gradients_leave_their_variable_alone(cls):
         update(optimizer, [[1.0, 1.0]], [variable()])
 
 
-@pytest.mark.parametrize("make_variable", [keras.Variable, tf.Variable], ids=["Keras 3", "Keras 2"])
-def test_averaging_leaves_a_variable_that_never_had_a_gradient(make_variable):
-    """As a model's unused pooling layer: its average is its value, not 0."""
-    module = keras_acclip if make_variable is keras.Variable else keras_2
-    for dtype in ("float32", "bfloat16"):
-        used, unused = (make_variable([1.0, 2.0], dtype=dtype) for _ in range(2))
-        optimizer = module.GClip(0.1, averaging="linear")
-        optimizer.build([used, unused])
-        g = tf.ones(2, dtype)
-        optimizer.apply_gradients([(g, used), (None, unused)])
-        optimizer.finalize_variable_values([used, unused])
-        np.testing.assert_array_equal(tf.cast(unused, "float32"), [1.0, 2.0])
-
-
 def make_model(optimizer, **kwargs):
     tf_keras.utils.set_random_seed(1)
     layers = [tf_keras.layers.Dense(8, activation="tanh"), tf_keras.layers.Dense(2)]
@@ -440,6 +162,15 @@ def fit(model, scale=1.0):
 
 def state(model):
     return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+
+
+def test_one_replica_compiles(caplog):
+    notices.forget()
+    with tf.distribute.OneDeviceStrategy("CPU:1").scope():
+        model = make_model(ACClip(0.1))
+        fit(model)
+    assert traces(model.optimizer) == [1]
+    assert not [r for r in caplog.records if r.name == "keras_acclip"]
 
 
 FITTED = {
@@ -547,9 +278,9 @@ def test_mixed_precision(cls, replicas):
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
     assert isinstance(model.optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
-    assert {s.dtype.name for held in model.optimizer.inner_optimizer._slots for s in held} <= {
-        "float32"
-    }
+    assert {
+        s.dtype.name for held in model.optimizer.inner_optimizer._slots for s in held.values()
+    } <= {"float32"}
     assert 0 < reference.relative_error(model.get_weights(), expected.get_weights()) <= 2e-3
 
 
@@ -621,16 +352,6 @@ def test_the_model_gardens_moving_average(cls, tmp_path):
     model, optimizer = train(average)
     tf.train.Checkpoint(model=model, optimizer=optimizer).restore(saved).assert_consumed()
     assert reference.relative_error(model.get_weights(), averages) <= 1e-6
-
-
-@pytest.mark.parametrize("method", ["GClip", "CClip", "ACClip"])
-def test_the_other_keras_names_the_right_import(method):
-    model = keras.Sequential([keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match=rf"Keras 3 take keras_acclip\.{method}>"):
-        model.compile(getattr(keras_2, method)(), "mse")
-    model = tf_keras.Sequential([tf_keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match=rf"take keras_acclip\.tf_keras\.{method}>"):
-        model.compile(getattr(keras_acclip, method)(), "mse")
 
 
 LEGACY = """

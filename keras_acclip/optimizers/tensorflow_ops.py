@@ -1,5 +1,10 @@
 """The functions of `keras.ops` that the optimizers use, on TensorFlow whatever Keras runs on."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 from tensorflow import (  # noqa: F401
     abs,
@@ -16,19 +21,21 @@ from tensorflow import (  # noqa: F401
     square,
     stack,
     where,
+    zeros_like,
 )
 
 all = tf.reduce_all
 copy = tf.identity
 isfinite = tf.math.is_finite
+isnan = tf.math.is_nan
 sum = tf.reduce_sum
 
 
-def concatenate(arrays):
+def concatenate(arrays: Sequence[tf.Tensor]) -> tf.Tensor:
     """Joins arrays along their first axis."""
     return tf.concat(arrays, axis=0)
 
 
-def convert_to_numpy(tensor):
+def convert_to_numpy(tensor: tf.Tensor | tf.Variable) -> np.ndarray:
     """Returns an eager tensor's or a variable's value as a NumPy array."""
     return tensor.numpy()

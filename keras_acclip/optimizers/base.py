@@ -1,0 +1,322 @@
+"""What the paper's optimizers share in Keras 3: the variables that they keep, and their step."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_acclip import rules
+from keras_acclip._utils import arguments, compat
+from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
+from keras_acclip.optimizers import assembly, held, notices
+from keras_acclip.optimizers.step import (
+    Counters,
+    Scalars,
+    Settings,
+    Step,
+    dtype_name,
+    is_narrow,
+)
+
+if keras.backend.backend() == "tensorflow":
+    from keras_acclip.optimizers import execution
+
+    OBSTACLE = None
+else:
+    from keras_acclip.optimizers import in_order as execution
+
+    OBSTACLE = f"the {keras.backend.backend()} backend runs it with the training step around it"
+
+ops: Ops = keras.ops
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+LearningRate = float | Schedule | Callable[[], Any]
+Threshold = float | Schedule | dict[str, Any]
+
+
+class RuleOptimizer(keras.optimizers.Optimizer):
+    """A Keras 3 optimizer that takes the steps of a rule.
+
+    Args:
+        rule: The rule.
+        threshold: The threshold, where the rule has one.
+        averaging: See `keras_acclip.ACClip`, like all other arguments.
+    """
+
+    def __init__(
+        self,
+        rule: rules.Rule,
+        learning_rate: LearningRate,
+        threshold: Threshold | None,
+        averaging: Literal["linear"] | None,
+        projection_radius: float | None,
+        skip_nonfinite: bool,
+        jit_compile: bool | Literal["auto"],
+        weight_decay: float | None,
+        **kwargs: Any,
+    ) -> None:
+        if weight_decay is not None:
+            weight_decay = arguments.real("weight_decay", weight_decay, low=0.0)
+        super().__init__(
+            learning_rate=_checked_rate(learning_rate), weight_decay=weight_decay, **kwargs
+        )
+        assembly.check_averaging(averaging, self.use_ema)
+        self._slot_names = None
+        self.rule = rule
+        self.averaging = averaging
+        if projection_radius is not None:
+            projection_radius = arguments.positive("projection_radius", projection_radius)
+        self.projection_radius = projection_radius
+        self.jit_compile = arguments.one_of("jit_compile", jit_compile, ("auto", True, False))
+        if OBSTACLE:
+            self._refuse(OBSTACLE)
+        self._strategy = execution.strategy()
+        self._threshold = None
+        if rule.has_threshold:
+            floatx = keras.config.floatx()
+            self._threshold = held.hold(threshold, Schedule, self._number, floatx)
+        # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
+        self._averaged_steps = self._counter("averaged_steps") if self.averaging else None
+        self._skipped_steps: Variable = None
+        self._last_skipped: Variable = None
+        self.skip_nonfinite = skip_nonfinite
+        self.compiled_steps = {}
+
+    def __repr__(self) -> str:
+        # Keras 2 shows it where `compile` is handed this optimizer.
+        name = type(self).__name__
+        return (
+            f"<{name} {self.name!r}: keras_acclip.{name}, for Keras 3; models of Keras 2 (tf_keras)"
+            f" take keras_acclip.tf_keras.{name}>"
+        )
+
+    @property
+    def learning_rate(self) -> Any:
+        """The current learning rate; a float that it was made with can be set anew."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: LearningRate) -> None:
+        if isinstance(learning_rate, numbers.Real):
+            learning_rate = _checked_rate(learning_rate)
+        compat.set_learning_rate(keras.optimizers.Optimizer, self, learning_rate)
+
+    @property
+    def rule(self) -> rules.Rule:
+        """The rule whose steps it takes; its fields are attributes of the optimizer."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, rule: rules.Rule) -> None:
+        assembly.check_rule(type(self).__name__, rule, self._slot_names)
+        self._rule = rule
+
+    @property
+    def skip_nonfinite(self) -> bool:
+        """Whether a step whose gradient is not finite changes nothing."""
+        return self._skip_nonfinite
+
+    @skip_nonfinite.setter
+    def skip_nonfinite(self, value: bool) -> None:
+        self._skip_nonfinite = arguments.flag("skip_nonfinite", value)
+        if value and self._skipped_steps is None:
+            self._skipped_steps = self._counter("skipped_steps")
+            # Keras updates its moving average after the step, so it must be told of a skipped one.
+            self._last_skipped = self._counter("last_step_skipped")
+
+    @property
+    def skipped_steps(self) -> Array:
+        """How many steps `skip_nonfinite=True` has left out; 0 without it."""
+        return 0 if self._skipped_steps is None else ops.copy(self._skipped_steps)
+
+    def build(self, variables: list[Variable]) -> None:
+        """Makes the slots: of the variable's shape, and float32 for float16 and bfloat16 ones.
+
+        Args:
+            variables: The model's trainable variables.
+
+        Raises:
+            ValueError: If a variable has no threshold.
+        """
+        if self.built:
+            return
+        paths = [getattr(v, "path", v.name) for v in variables]
+        self._places = held.places(self._threshold, paths)
+        super().build(variables)
+        self._slot_names = self.rule.slots
+        shaped = [not assembly.is_overwritten(v) for v in variables]
+        self._slots = [
+            {name: self._slot(v, name) for name in self.rule.slots if has_slots}
+            for v, has_slots in zip(variables, shaped, strict=True)
+        ]
+        self._averages = [
+            self._slot(v, "linear_average") if self.averaging and has_slots else None
+            for v, has_slots in zip(variables, shaped, strict=True)
+        ]
+
+    def _backend_update_step(
+        self, grads: Sequence[Gradient], trainable_variables: Sequence[Variable], learning_rate: Any
+    ) -> None:
+        settings = assembly.settings(self)
+        indices = tuple(compat.variable_index(self, v) for v in trainable_variables)
+        thresholds = ()
+        if self.rule.has_threshold:
+            thresholds = held.scalars(self._threshold, self.iterations)
+        execution.run(
+            functools.partial(self._step, settings, indices),
+            trainable_variables,
+            grads,
+            Scalars(learning_rate, thresholds),
+            compiled=self.compiled_steps if self.jit_compile else None,
+            key=(settings, indices),
+            refuse=self._refuse,
+            reduce=True,
+        )
+
+    def _step(self, settings: Settings, indices: Sequence[int]) -> Step:
+        variables = compat.trainable_variables(self)
+        return assembly.step(
+            settings,
+            indices,
+            variables=variables,
+            slots=self._slots,
+            averages=self._averages,
+            places=self._places,
+            decays=[compat.decays(self, variable) for variable in variables],
+            counters=Counters(self._averaged_steps, self._skipped_steps, self._last_skipped),
+        )
+
+    def _apply_weight_decay(self, variables: Sequence[Variable]) -> None:
+        """Does nothing: the decay is part of the step, and so of what is compiled."""
+
+    def _update_model_variables_moving_average(
+        self, trainable_variables: Sequence[Variable]
+    ) -> None:
+        """Keras's moving average, but of the steps taken alone: the first of them sets it."""
+        if not self.skip_nonfinite:
+            super()._update_model_variables_moving_average(trainable_variables)
+            return
+        taken = ops.equal(self._last_skipped, 0)
+        first = ops.equal(ops.cast(self.iterations, self._skipped_steps.dtype), self._skipped_steps)
+        averages = compat.moving_averages(self)
+        for variable, average in zip(trainable_variables, averages, strict=True):
+            if average is None:
+                continue
+            momentum = ops.where(first, 0.0, self.ema_momentum)
+            momentum = ops.cast(momentum, average.dtype)
+            value = momentum * average + (1 - momentum) * ops.cast(variable, average.dtype)
+            average.assign(ops.where(taken, value, ops.convert_to_tensor(average)))
+
+    def finalize_variable_values(self, var_list: list[Variable]) -> None:
+        """Puts the average, if one is kept, into the variables; `fit` calls it when training ends.
+
+        A variable that the optimizer was not built with keeps its value.
+
+        Args:
+            var_list: The model's trainable variables.
+        """
+        if not self.averaging:
+            super().finalize_variable_values(var_list)
+            return
+        pairs = [(variable, self._average(variable)) for variable in var_list]
+        pairs = [(variable, average) for variable, average in pairs if average is not None]
+        execution.overwrite(pairs, self._averaged_steps, self._strategy)
+
+    def _average(self, variable: Variable) -> Variable | None:
+        try:
+            return self._averages[compat.variable_index(self, variable)]
+        except KeyError:
+            return None
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments from which `from_config` makes the same optimizer."""
+        config = super().get_config() | {
+            "averaging": self.averaging,
+            "projection_radius": self.projection_radius,
+            "skip_nonfinite": self.skip_nonfinite,
+            "jit_compile": self.jit_compile,
+        }
+        if self.rule.has_threshold:
+            config["threshold"] = held.config(
+                self._threshold,
+                keras.saving.serialize_keras_object,
+                lambda variable: float(ops.convert_to_numpy(variable)),
+            )
+        return config | rules.config(self.rule)
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> RuleOptimizer:
+        """Makes the optimizer that `get_config` describes.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: Classes of one's own that the config names.
+        """
+        config = dict(config)
+        if "threshold" in config:
+            config["threshold"] = held.argument(
+                config["threshold"],
+                lambda c: keras.saving.deserialize_keras_object(c, custom_objects),
+            )
+        return super().from_config(config, custom_objects)
+
+    def _refuse(self, reason: str) -> None:
+        notices.not_compiled(type(self).__name__, reason, self.jit_compile)
+
+    def _slot(self, variable: Variable, name: str) -> Variable:
+        if not is_narrow(variable.dtype):
+            return self.add_variable_from_reference(variable, name=name)
+        path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
+        # `add_variable_from_reference` would give the slot the variable's own dtype.
+        make = functools.partial(
+            self.add_variable,
+            shape=variable.shape,
+            dtype="float32",
+            name=f"{path}_{name}",
+            layout=compat.layout(variable),
+        )
+        return execution.colocated(variable, make, self._strategy)
+
+    def _counter(self, name: str) -> Variable:
+        return self._scalar(name, 0, dtype_name(compat.counter(self).dtype))
+
+    def _number(self, name: str, value: float) -> Variable:
+        return self._scalar(name, value, keras.config.floatx())
+
+    def _scalar(self, name: str, value: float, dtype: str) -> Variable:
+        initializer: Any = keras.initializers.Constant(value)
+        return self.add_variable(
+            shape=(),
+            initializer=initializer,
+            dtype=dtype,
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+
+class ThresholdOptimizer(RuleOptimizer):
+    """A `RuleOptimizer` with a threshold that can be read and set."""
+
+    @property
+    def threshold(self) -> Any:
+        """The current threshold: a scalar, or a dict from variable path to it.
+
+        A schedule's is its value at this step. A float can be set anew; a dict, for some paths.
+        """
+        return held.current(self._threshold, self.iterations)
+
+    @threshold.setter
+    def threshold(self, value: float | dict[str, float]) -> None:
+        held.assign(self._threshold, value, Schedule, keras.config.floatx())
+
+
+def _checked_rate(learning_rate: Any) -> Any:
+    if callable(learning_rate):
+        return learning_rate
+    rate = arguments.real("learning_rate", learning_rate, low=0.0)
+    return arguments.representable("learning_rate", rate, keras.config.floatx())

@@ -1,0 +1,123 @@
+"""CClip: every coordinate of the gradient, clipped to an interval, for Keras 3."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+
+from keras_acclip import rules
+from keras_acclip.optimizers.base import LearningRate, Threshold, ThresholdOptimizer
+from keras_acclip.optimizers.hyperparameter import Hyperparameter
+
+
+@keras.saving.register_keras_serializable(package="keras_acclip")
+class CClip(ThresholdOptimizer):
+    """SGD with every coordinate of the gradient clipped to [−τ, τ] (CClip).
+
+    Unlike GClip's, its guarantee does not grow with the dimension when coordinates have noise of
+    different sizes (Theorem 8); give each group of variables its own threshold then. An infinite
+    coordinate becomes ±τ.
+
+    Arguments are attributes too. One that is set between steps holds from the next step on, and new
+    rates and thresholds compile nothing anew; `averaging`, and a `momentum` where there was none,
+    must be set before the first.
+
+    Args:
+        learning_rate: A float, a `LearningRateSchedule`, or a callable without arguments.
+            Defaults to `0.01`.
+        threshold: τ, a float above 0, or a schedule called with the number of steps taken so far:
+            `keras_acclip.thresholds.PowerThreshold` or any Keras `LearningRateSchedule`. Or
+            a dict from variable path (a regular expression, searched for in `variable.path`; the
+            first that matches counts) to float or schedule; every variable must match one.
+            Defaults to `1.0`.
+        momentum: μ in [0, 1]. Defaults to `0.0`, which holds no slot and touches only the rows
+            concerned of a variable with a sparse gradient.
+        nesterov: Whether the momentum looks ahead. Defaults to `False`.
+        averaging: `None`, or `"linear"` to keep x̄ = Σ j·x_{j−1}/Σ j over the steps j in one more
+            slot a variable (Theorem 4's output). The model's weights become x̄ when training ends:
+            `fit` does it, a custom loop calls `optimizer.finalize_variable_values(variables)`.
+            Defaults to `None`.
+        projection_radius: `None`, or the radius of the ball around 0, in the joint norm of all
+            variables, onto which the variables are projected after each step (the paper's
+            proj-GClip). Defaults to `None`.
+        skip_nonfinite: Whether a step whose gradient (summed over replicas) holds a NaN or an
+            infinity leaves variables, slots and averages as they are. Such steps are counted in
+            `optimizer.skipped_steps`. Defaults to `False`.
+        jit_compile: `"auto"`, `True` or `False`: whether all variables' updates of a step run as
+            one XLA computation. `"auto"` does so on the TensorFlow backend, and otherwise says once
+            why not; `True` raises a `ValueError` instead. Defaults to `"auto"`.
+        weight_decay: `None`, or the rate wd ≥ 0 of decoupled weight decay: x ← x − lr·wd·x before
+            the step. `exclude_from_weight_decay` names variables without it. Defaults to `None`.
+        clipnorm: `None`, or the norm to which each variable's gradient is clipped before all else.
+        clipvalue: `None`, or the size to which each coordinate is clipped before all else.
+        global_clipnorm: `None`, or the norm to which all gradients together are clipped before all
+            else; under `tf.distribute` on each replica by itself, as Keras does it.
+        use_ema: Whether to keep an exponential moving average of the weights, which become the
+            weights when training ends. Defaults to `False`.
+        ema_momentum: The decay of that average. Defaults to `0.99`.
+        ema_overwrite_frequency: `None`, or the number of steps after which the average overwrites
+            the weights.
+        loss_scale_factor: `None`, or a factor that the loss is multiplied with and the gradient
+            divided by.
+        gradient_accumulation_steps: `None`, or the number of calls whose mean gradient makes
+            a step.
+        name: Name of the optimizer. Defaults to `"cclip"`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside its range, or, when the variables are known, if one
+            matches none of the paths.
+
+    Example:
+
+    >>> optimizer = keras_acclip.CClip(0.1, threshold={"embedding": 0.01, ".*": 0.1})
+    >>> model.compile(optimizer=optimizer, loss="mse")
+
+    References:
+        [Zhang et al., 2020](https://arxiv.org/abs/1912.03194), Section 4, Theorem 8.
+    """
+
+    momentum = Hyperparameter[float]()
+    nesterov = Hyperparameter[bool]()
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.01,
+        threshold: Threshold = 1.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        averaging: Literal["linear"] | None = None,
+        projection_radius: float | None = None,
+        skip_nonfinite: bool = False,
+        jit_compile: bool | Literal["auto"] = "auto",
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = "cclip",
+    ) -> None:
+        super().__init__(
+            rule=rules.CClip(momentum=momentum, nesterov=nesterov),
+            learning_rate=learning_rate,
+            threshold=threshold,
+            averaging=averaging,
+            projection_radius=projection_radius,
+            skip_nonfinite=skip_nonfinite,
+            jit_compile=jit_compile,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+        )

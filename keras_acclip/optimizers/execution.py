@@ -1,0 +1,232 @@
+"""How TensorFlow runs a step: as one XLA computation, on replicas, or op by op.
+
+Keras 2 and Keras 3 share it. It gets the step's variables and functions of arrays, and knows
+nothing of the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_acclip._utils import compat
+from keras_acclip._utils.typing import Array, Gradient, Variable
+from keras_acclip.optimizers import sparse, tensorflow_ops
+from keras_acclip.optimizers.step import (
+    Cell,
+    Counters,
+    Scalars,
+    Step,
+    average,
+    averaged_count,
+    count_step,
+    prepare,
+    projection,
+    scale,
+    take,
+    touches_rows_alone,
+    update,
+)
+
+NORM_SLICES = 16
+"""The slices of `rules.global_norm`."""
+
+XLA_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+"""What XLA compiles."""
+
+
+def run(
+    make_step: Callable[[], Step],
+    variables: Sequence[Variable],
+    gradients: Sequence[Gradient],
+    scalars: Scalars,
+    *,
+    compiled: MutableMapping[Hashable, Callable] | None,
+    key: Hashable,
+    refuse: Callable[[str], None],
+    reduce: bool,
+) -> None:
+    """Takes one step in the best way that the circumstances allow.
+
+    Args:
+        make_step: Returns what the step reads and assigns: Keras's or TensorFlow's variables.
+        variables: The variables of its cells.
+        gradients: Gradients of this replica, one a cell, dense or `tf.IndexedSlices`.
+        scalars: Learning rate and thresholds.
+        compiled: Where the XLA computations are kept, by `key`; `None` not to compile.
+        key: Equal for steps that are one computation.
+        refuse: Is told, in words, why the step is no XLA computation; it may raise.
+        reduce: Whether the gradients are still to be summed over replicas.
+    """
+    thresholds = tuple(map(tf.convert_to_tensor, scalars.thresholds))
+    scalars = Scalars(tf.convert_to_tensor(scalars.learning_rate), thresholds)
+    gradients = [_arrived(g, v) for g, v in zip(gradients, variables, strict=True)]
+    strategy = tf.distribute.get_strategy()
+    alone = _has_one_replica(strategy) or not tf.distribute.has_strategy()
+    some_rows = any(map(sparse.is_sparse, gradients))
+    if alone and compiled and key in compiled and not some_rows:
+        compiled[key](gradients, scalars)
+        return
+    step = _map_variables(make_step(), native)
+    if not alone:
+        refuse("tf.distribute updates each replica's variables by itself")
+        _on_replicas(step, gradients, scalars, reduce)
+        return
+    if tf.distribute.has_strategy():
+        step = _map_variables(step, lambda v: strategy.experimental_local_results(v)[0])
+    gradients = [
+        # A number of rows that changes from batch to batch would make XLA compile for each.
+        g if touches_rows_alone(step.settings, cell) else sparse.dense(g)
+        for g, cell in zip(gradients, step.cells, strict=True)
+    ]
+    obstacle = _obstacle(gradients, [cell.variable for cell in (*step.cells, *step.idle)])
+    if compiled is None or obstacle:
+        if obstacle:
+            refuse(obstacle)
+        take(step, gradients, scalars, tensorflow_ops, NORM_SLICES)
+        return
+    if key not in compiled:
+        compiled[key] = _compiled(step)
+    compiled[key](gradients, scalars)
+
+
+def strategy() -> tf.distribute.Strategy:
+    """The strategy in whose scope an optimizer is made; `overwrite` and `colocated` take it."""
+    return tf.distribute.get_strategy()
+
+
+def overwrite(
+    pairs: Sequence[tuple[Variable, Variable]],
+    unless_zero: Variable,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Assigns averages to their variables, on every replica.
+
+    Args:
+        pairs: Variables and their averages, Keras's or TensorFlow's.
+        unless_zero: A counter; where it is 0, the variables stay as they are.
+        strategy: The optimizer's.
+    """
+
+    def assign(variable: tf.Variable, value: tf.Variable, count: tf.Variable) -> None:
+        variable.assign(tf.where(count > 0, tf.cast(value, variable.dtype), variable))
+
+    for variable, value in pairs:
+        arguments = (native(value), native(unless_zero))
+        strategy.extended.update(native(variable), assign, args=arguments)
+
+
+def colocated(
+    variable: Variable, make: Callable[[], Variable], strategy: tf.distribute.Strategy
+) -> Variable:
+    """Returns `make()`, a variable placed and replicated as `variable` is."""
+    with strategy.extended.colocate_vars_with(native(variable)):
+        return make()
+
+
+def native(variable: Variable) -> tf.Variable:
+    """The `tf.Variable` that a Keras variable holds, or the `tf.Variable` itself."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _compiled(step: Step) -> Callable[[list[Gradient], Scalars], None]:
+    """The XLA computation of a step; traced once, whatever rates and thresholds do."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled_step(gradients: list[Gradient], scalars: Scalars) -> None:
+        take(step, gradients, scalars, tensorflow_ops, NORM_SLICES)
+
+    return compiled_step
+
+
+def _obstacle(gradients: Sequence[Gradient], variables: Sequence[tf.Variable]) -> str | None:
+    """Why XLA can't take this step, in words, or `None`."""
+    if any(sparse.is_sparse(g) for g in gradients):
+        return "the rows of a sparse gradient are updated in place"
+    dtypes = sorted({v.dtype.name for v in variables if v.dtype not in XLA_DTYPES})
+    if dtypes:
+        return f"variables have dtype {', '.join(dtypes)}"
+    devices = sorted({v.device for v in variables})
+    if len(devices) > 1:
+        return f"the variables lie on several devices ({', '.join(devices)})"
+    return None
+
+
+def _has_one_replica(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy has nothing to sum, and its only replica's variables beside it."""
+    kinds = (tf.distribute.OneDeviceStrategy, tf.distribute.MirroredStrategy)
+    return isinstance(strategy, kinds) and strategy.num_replicas_in_sync == 1
+
+
+def _on_replicas(step: Step, gradients: Sequence[Gradient], scalars: Scalars, reduce: bool) -> None:
+    """The step under `tf.distribute`: gradients are summed over replicas before anything else."""
+    ops, strategy = tensorflow_ops, tf.distribute.get_strategy()
+    context = tf.distribute.get_replica_context()
+    if reduce and context:
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+    gradients, finite = prepare(step.settings, gradients, scalars, ops, NORM_SLICES)
+    count = averaged_count(step.counters, ops)
+
+    def update_each(
+        strategy: tf.distribute.Strategy,
+        gradients: Sequence[Gradient],
+        scalars: Scalars,
+        count: Array | None,
+        finite: Array | None,
+    ) -> None:
+        def update_here(v: tf.Variable, i: int, gradient: Gradient, *shared: Any) -> None:
+            scalars, count, finite = shared
+            cell = step.cells[i]._replace(variable=v)
+            update(step.settings, cell, gradient, scalars, count, finite, ops)
+
+        def average_here(v: tf.Variable, i: int, count: Array, finite: Array | None) -> None:
+            average(step.idle[i]._replace(variable=v), count, finite, ops)
+
+        shared = (scalars, count, finite)
+        for i, (cell, gradient) in enumerate(zip(step.cells, gradients, strict=True)):
+            arguments = (i, gradient, *shared)
+            strategy.extended.update(cell.variable, update_here, args=arguments, group=False)
+        for i, cell in enumerate(step.idle):
+            arguments = (i, count, finite)
+            strategy.extended.update(cell.variable, average_here, args=arguments, group=False)
+
+    compat.maybe_merge_call(update_each, strategy, gradients, scalars, count, finite)
+    if step.settings.projection_radius is not None:
+        factor = projection(step, finite, ops, NORM_SLICES)
+
+        def scale_each(strategy: tf.distribute.Strategy, factor: Array) -> None:
+            for variable in step.projected:
+                strategy.extended.update(
+                    variable, lambda v, f: scale(v, f, ops), args=(factor,), group=False
+                )
+
+        compat.maybe_merge_call(scale_each, strategy, factor)
+    count_step(step.counters, finite, ops)
+
+
+def _arrived(gradient: Gradient, variable: tf.Variable) -> Gradient:
+    """A gradient as a tensor of its variable's static shape, whatever it came as."""
+    if sparse.is_sparse(gradient):
+        return gradient
+    gradient = tf.convert_to_tensor(gradient, dtype_hint=variable.dtype)
+    gradient.set_shape(variable.shape)
+    return gradient
+
+
+def _map_variables(step: Step, function: Callable[[Variable], Variable]) -> Step:
+    def of_cell(cell: Cell) -> Cell:
+        return cell._replace(
+            variable=function(cell.variable),
+            slots=tuple(map(function, cell.slots)),
+            average=None if cell.average is None else function(cell.average),
+        )
+
+    return step._replace(
+        cells=[of_cell(cell) for cell in step.cells],
+        idle=[of_cell(cell) for cell in step.idle],
+        projected=[function(v) for v in step.projected],
+        counters=Counters(*(None if c is None else function(c) for c in step.counters)),
+    )

@@ -1,0 +1,315 @@
+"""One optimizer step over all variables, as functions of arrays.
+
+`prepare` is what all gradients enter together, `updated` what becomes of one variable; `take` does
+the whole, one variable after the other. Where and how they run is `execution`'s concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_acclip import rules
+from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
+from keras_acclip.optimizers import sparse
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a step does. Two steps with equal settings are one computation.
+
+    Attributes:
+        rule: The rule.
+        weight_decay: `None`, or the rate of decoupled weight decay.
+        averaging: Whether the linear average of each variable is kept.
+        projection_radius: `None`, or the radius of the ball that holds all variables together.
+        skip_nonfinite: Whether a step whose gradient is not finite changes nothing.
+    """
+
+    rule: rules.Rule
+    weight_decay: float | None = None
+    averaging: bool = False
+    projection_radius: float | None = None
+    skip_nonfinite: bool = False
+
+
+class Cell(NamedTuple):
+    """A variable and what is kept for it.
+
+    Attributes:
+        variable: The variable.
+        slots: The rule's variables, of the same shape, float32 at least.
+        average: `None`, or the variable of its linear average.
+        threshold: Which of the step's thresholds is its own.
+        decays: Whether weight decay applies to it.
+    """
+
+    variable: Variable
+    slots: tuple[Variable, ...]
+    average: Variable | None
+    threshold: int
+    decays: bool
+
+
+class Counters(NamedTuple):
+    """Integer variables that count steps; `None` where nothing asks for them.
+
+    Attributes:
+        averaged: Steps that the linear average is over.
+        skipped: Steps left out as not finite.
+        last_skipped: 1 if the last one was, else 0.
+    """
+
+    averaged: Variable | None = None
+    skipped: Variable | None = None
+    last_skipped: Variable | None = None
+
+
+class Step(NamedTuple):
+    """All that one step reads and assigns.
+
+    Attributes:
+        settings: What it does.
+        cells: The variables that have a gradient, in the gradients' order.
+        idle: Those that have none; only their averages move.
+        projected: The variables whose joint norm `settings.projection_radius` bounds.
+        counters: The counters.
+    """
+
+    settings: Settings
+    cells: Sequence[Cell]
+    idle: Sequence[Cell]
+    projected: Sequence[Variable]
+    counters: Counters
+
+
+class Scalars(NamedTuple):
+    """The numbers that change from step to step.
+
+    Attributes:
+        learning_rate: lr, a scalar array.
+        thresholds: The thresholds that `Cell.threshold` counts, scalar arrays; none for ACClip.
+    """
+
+    learning_rate: Array
+    thresholds: tuple[Array, ...]
+
+
+class Kept(NamedTuple):
+    """A cell's arrays, before or after a step."""
+
+    value: Array
+    slots: tuple[Array, ...]
+    average: Array | None
+
+
+def take(
+    step: Step, gradients: Sequence[Gradient], scalars: Scalars, ops: Ops, slices: int = 1
+) -> None:
+    """Takes one whole step: clips the gradients, updates all variables, projects and counts.
+
+    Args:
+        step: What it reads and assigns.
+        gradients: One gradient a cell, summed over replicas.
+        scalars: Learning rate and thresholds.
+        ops: Namespace of array functions.
+        slices: As `rules.global_norm` takes it.
+    """
+    gradients, finite = prepare(step.settings, gradients, scalars, ops, slices)
+    count = averaged_count(step.counters, ops)
+    for cell, gradient in zip(step.cells, gradients, strict=True):
+        update(step.settings, cell, gradient, scalars, count, finite, ops)
+    for cell in step.idle:
+        average(cell, count, finite, ops)
+    if step.settings.projection_radius is not None:
+        factor = projection(step, finite, ops, slices)
+        for variable in step.projected:
+            scale(variable, factor, ops)
+    count_step(step.counters, finite, ops)
+
+
+def prepare(
+    settings: Settings, gradients: Sequence[Gradient], scalars: Scalars, ops: Ops, slices: int = 1
+) -> tuple[list[Gradient], Array | None]:
+    """Returns the gradients as the rule wants them, and whether all are finite (or `None`)."""
+    gradients = [
+        sparse.sum_repeated_rows(sparse.map_rows(lambda g: widened(g, ops), gradient))
+        for gradient in gradients
+    ]
+    finite = _all_finite(gradients, ops) if settings.skip_nonfinite else None
+    if settings.rule.clips_jointly:
+        norm = _joint_norm([sparse.rows(g) for g in gradients], ops, slices)
+        factor = settings.rule.factor(norm, ops.cast(scalars.thresholds[0], norm.dtype), ops)
+        gradients = [
+            sparse.map_rows(lambda g: g * ops.cast(factor, g.dtype), gradient)
+            for gradient in gradients
+        ]
+    return gradients, finite
+
+
+def update(
+    settings: Settings,
+    cell: Cell,
+    gradient: Gradient,
+    scalars: Scalars,
+    count: Array | None,
+    finite: Array | None,
+    ops: Ops,
+) -> None:
+    """Updates one variable and what is kept for it.
+
+    Args:
+        settings: What the step does.
+        cell: The variable.
+        gradient: Its gradient, as `prepare` returns it.
+        scalars: Learning rate and thresholds.
+        count: `None`, or how many steps the linear average is over with this one.
+        finite: `None`, or a boolean scalar: where `False` nothing changes.
+        ops: Namespace of array functions.
+    """
+    if sparse.is_sparse(gradient) and touches_rows_alone(settings, cell):
+        lr, threshold = _own_scalars(cell, scalars, gradient.values.dtype, ops)
+        step, _ = settings.rule.step(
+            gradient.values, (), learning_rate=lr, threshold=threshold, ops=ops
+        )
+        if finite is not None:
+            step = ops.where(finite, step, ops.zeros_like(step))
+        sparse.subtract_rows(cell.variable, gradient.indices, step)
+        return
+    old = Kept(
+        ops.convert_to_tensor(cell.variable),
+        tuple(ops.convert_to_tensor(slot) for slot in cell.slots),
+        None if cell.average is None else ops.convert_to_tensor(cell.average),
+    )
+    new = updated(settings, cell, sparse.dense(gradient), old, scalars, count, ops)
+    _assign_where(finite, cell.variable, new.value, old.value, ops)
+    for slot, value, before in zip(cell.slots, new.slots, old.slots, strict=True):
+        _assign_where(finite, slot, value, before, ops)
+    if cell.average is not None:
+        _assign_where(finite, cell.average, new.average, old.average, ops)
+
+
+def updated(
+    settings: Settings,
+    cell: Cell,
+    gradient: Array,
+    old: Kept,
+    scalars: Scalars,
+    count: Array | None,
+    ops: Ops,
+) -> Kept:
+    """What becomes of one variable's arrays: x ← x − lr·wd·x − step, slots, average.
+
+    Args:
+        settings: What the step does.
+        cell: The variable; only how it is treated is read.
+        gradient: Its dense gradient, as `prepare` returns it.
+        old: The arrays before the step.
+        scalars: Learning rate and thresholds.
+        count: `None`, or how many steps the linear average is over with this one.
+        ops: Namespace of array functions.
+    """
+    x = widened(old.value, ops)
+    gradient = ops.cast(gradient, x.dtype)
+    lr, threshold = _own_scalars(cell, scalars, x.dtype, ops)
+    step, slots = settings.rule.step(
+        gradient, old.slots, learning_rate=lr, threshold=threshold, ops=ops
+    )
+    averaged = None
+    if old.average is not None:
+        averaged = rules.linear_average(old.average, x, ops.cast(count, x.dtype))
+    if settings.weight_decay is not None and cell.decays:
+        x = x - x * (settings.weight_decay * lr)
+    return Kept(x - step, slots, averaged)
+
+
+def average(cell: Cell, count: Array, finite: Array | None, ops: Ops) -> None:
+    """Moves the average of a variable that has no gradient in this step."""
+    if cell.average is None:
+        return
+    old = ops.convert_to_tensor(cell.average)
+    x = ops.cast(ops.convert_to_tensor(cell.variable), old.dtype)
+    new = rules.linear_average(old, x, ops.cast(count, old.dtype))
+    _assign_where(finite, cell.average, new, old, ops)
+
+
+def averaged_count(counters: Counters, ops: Ops) -> Array | None:
+    """How many steps the linear average is over with this one, or `None` if there is no average."""
+    if counters.averaged is None:
+        return None
+    return ops.convert_to_tensor(counters.averaged) + 1
+
+
+def projection(step: Step, finite: Array | None, ops: Ops, slices: int = 1) -> Array:
+    """The factor that brings the variables into their ball; 1 where `finite` is `False`."""
+    radius = step.settings.projection_radius
+    if radius is None:
+        raise ValueError("There is no ball to project onto.")
+    values = [widened(ops.convert_to_tensor(v), ops) for v in step.projected]
+    factor = rules.projection_factor(_joint_norm(values, ops, slices), radius, ops)
+    return factor if finite is None else ops.where(finite, factor, ops.ones_like(factor))
+
+
+def scale(variable: Variable, factor: Array, ops: Ops) -> None:
+    """Multiplies a variable by a scalar."""
+    x = ops.convert_to_tensor(variable)
+    wide = widened(x, ops)
+    variable.assign(ops.cast(wide * ops.cast(factor, wide.dtype), x.dtype))
+
+
+def count_step(counters: Counters, finite: Array | None, ops: Ops) -> None:
+    """Counts the step: as skipped where `finite` is `False`, else as averaged."""
+    if counters.averaged is not None:
+        taken = ops.cast(True if finite is None else finite, counters.averaged.dtype)
+        counters.averaged.assign_add(taken)
+    if counters.skipped is not None and counters.last_skipped is not None:
+        skipped = ops.cast(ops.logical_not(finite), counters.skipped.dtype)
+        counters.skipped.assign_add(skipped)
+        counters.last_skipped.assign(skipped)
+
+
+def touches_rows_alone(settings: Settings, cell: Cell) -> bool:
+    """Whether rows without a gradient keep their value, so that a sparse gradient may stay so."""
+    decays = settings.weight_decay is not None and cell.decays
+    return not (cell.slots or cell.average is not None or decays or is_narrow(cell.variable.dtype))
+
+
+def is_narrow(dtype: object) -> bool:
+    """Whether a dtype is computed in float32 instead: float16 and bfloat16."""
+    return dtype_name(dtype) in ("float16", "bfloat16")
+
+
+def dtype_name(dtype: object) -> str:
+    """A dtype's name, whatever the backend."""
+    return getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
+
+
+def widened(array: Array, ops: Ops) -> Array:
+    """The array in the dtype to compute in: float32 at least."""
+    return ops.cast(array, "float32") if is_narrow(array.dtype) else array
+
+
+def _own_scalars(
+    cell: Cell, scalars: Scalars, dtype: object, ops: Ops
+) -> tuple[Array, Array | None]:
+    lr = ops.cast(scalars.learning_rate, dtype)
+    if not scalars.thresholds:
+        return lr, None
+    return lr, ops.cast(scalars.thresholds[cell.threshold], dtype)
+
+
+def _assign_where(
+    finite: Array | None, variable: Variable, value: Array, old: Array, ops: Ops
+) -> None:
+    value = ops.cast(value, old.dtype)
+    variable.assign(value if finite is None else ops.where(finite, value, old))
+
+
+def _joint_norm(arrays: Sequence[Array], ops: Ops, slices: int) -> Array:
+    widest = "float64" if "float64" in {dtype_name(a.dtype) for a in arrays} else "float32"
+    return rules.global_norm([ops.cast(a, widest) for a in arrays], ops, slices)
+
+
+def _all_finite(gradients: Sequence[Gradient], ops: Ops) -> Array:
+    return ops.all(ops.stack([ops.all(ops.isfinite(sparse.rows(g))) for g in gradients]))

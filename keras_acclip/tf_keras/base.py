@@ -1,0 +1,362 @@
+"""What the paper's optimizers share in Keras 2: the variables that they keep, and their step."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import tensorflow as tf
+import tf_keras
+
+from keras_acclip import rules
+from keras_acclip._utils import arguments, compat
+from keras_acclip._utils.typing import Array, Gradient, Variable
+from keras_acclip.optimizers import assembly, execution, held, notices, tensorflow_ops
+from keras_acclip.optimizers.step import Counters, Scalars, Settings, Step, is_narrow, take
+
+Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
+LearningRate = float | Schedule
+Threshold = float | Schedule | dict[str, Any]
+
+
+class RuleOptimizer(tf_keras.optimizers.Optimizer):
+    """A Keras 2 optimizer that takes the steps of a rule.
+
+    Args:
+        rule: The rule.
+        threshold: The threshold, where the rule has one.
+        averaging: See `keras_acclip.tf_keras.ACClip`, like all other arguments.
+    """
+
+    def __init__(
+        self,
+        rule: rules.Rule,
+        learning_rate: LearningRate,
+        threshold: Threshold | None,
+        averaging: Literal["linear"] | None,
+        projection_radius: float | None,
+        skip_nonfinite: bool,
+        jit_compile: bool,
+        weight_decay: float | None,
+        name: str | None,
+        **kwargs: Any,
+    ) -> None:
+        if weight_decay is not None:
+            weight_decay = arguments.real("weight_decay", weight_decay, low=0.0)
+        kwargs |= {"name": name or type(self).__name__, "weight_decay": weight_decay}
+        super().__init__(**kwargs)
+        self._learning_rate = compat.build_learning_rate(self, _checked_rate(learning_rate))
+        assembly.check_averaging(averaging, self.use_ema)
+        self._slot_names = None
+        self.rule = rule
+        self.averaging = averaging
+        if projection_radius is not None:
+            projection_radius = arguments.positive("projection_radius", projection_radius)
+        self.projection_radius = projection_radius
+        # Keras 2 itself compiles on GPUs alone.
+        self.jit_compile = arguments.flag("jit_compile", jit_compile)
+        self._strategy = execution.strategy()
+        self._threshold = None
+        if rule.has_threshold:
+            self._threshold = held.hold(threshold, Schedule, self._number, _floatx())
+        # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
+        self._averaged_steps = self._counter("averaged_steps") if averaging else None
+        self._skipped_steps: Variable = None
+        self._last_skipped: Variable = None
+        self.skip_nonfinite = skip_nonfinite
+        self.compiled_steps = compat.untracked(self, {})
+
+    def __repr__(self) -> str:
+        # Keras 3 shows it where `compile` is handed this optimizer.
+        name = type(self).__name__
+        return (
+            f"<{name} {self.name!r}: keras_acclip.tf_keras.{name}, for Keras 2 (tf_keras); models "
+            f"of Keras 3 take keras_acclip.{name}>"
+        )
+
+    @property
+    def rule(self) -> rules.Rule:
+        """The rule whose steps it takes; its fields are attributes of the optimizer."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, rule: rules.Rule) -> None:
+        assembly.check_rule(type(self).__name__, rule, self._slot_names)
+        self._rule = rule
+
+    @property
+    def learning_rate(self) -> Any:
+        """The current learning rate; a float that it was made with can be set anew."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: LearningRate) -> None:
+        if isinstance(learning_rate, numbers.Real):
+            learning_rate = _checked_rate(learning_rate)
+        compat.set_learning_rate(tf_keras.optimizers.Optimizer, self, learning_rate)
+
+    @property
+    def skip_nonfinite(self) -> bool:
+        """Whether a step whose gradient is not finite changes nothing."""
+        return self._skip_nonfinite
+
+    @skip_nonfinite.setter
+    def skip_nonfinite(self, value: bool) -> None:
+        self._skip_nonfinite = arguments.flag("skip_nonfinite", value)
+        if value and self._skipped_steps is None:
+            self._skipped_steps = self._counter("skipped_steps")
+            # Keras updates its moving average after the step, so it must be told of a skipped one.
+            self._last_skipped = self._counter("last_step_skipped")
+
+    @property
+    def skipped_steps(self) -> Array:
+        """How many steps `skip_nonfinite=True` has left out; 0 without it."""
+        return 0 if self._skipped_steps is None else tf.identity(self._skipped_steps)
+
+    @property
+    def built(self) -> bool:
+        """Whether the slots have been made."""
+        return self._slot_names is not None
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Makes the slots: of the variable's shape, and float32 for float16 and bfloat16 ones.
+
+        Args:
+            var_list: The model's trainable variables.
+
+        Raises:
+            ValueError: If a variable has no threshold.
+        """
+        if self.built:
+            return
+        self._places = held.places(self._threshold, [v.name for v in var_list])
+        super().build(var_list)
+        compat.mark_built(self)
+        self._trainable_variables = compat.untracked(self, list(var_list))
+        self._slot_names = self.rule.slots
+        self._slots = [{name: self._slot(v, name) for name in self.rule.slots} for v in var_list]
+        self._averages = [
+            self._slot(v, "linear_average") if self.averaging else None for v in var_list
+        ]
+
+    def _deduplicate_sparse_grad(self, grads: list[Gradient]) -> list[Gradient]:
+        """Does nothing: the step sums repeated rows, in static shapes."""
+        return grads
+
+    def _apply_weight_decay(self, variables: Sequence[tf.Variable]) -> None:
+        """Does nothing: the decay is part of the step, and so of what is compiled."""
+
+    def _internal_apply_gradients(
+        self, grads_and_vars: Sequence[tuple[Gradient, tf.Variable]]
+    ) -> tf.Tensor | None:
+        gradients, variables = zip(*grads_and_vars, strict=True)
+        settings = assembly.settings(self)
+        indices = tuple(self._index(v) for v in variables)
+        thresholds = ()
+        if self.rule.has_threshold:
+            thresholds = held.scalars(self._threshold, self.iterations)
+        scalars = Scalars(self.learning_rate, thresholds)
+        if compat.uses_dtensor(self):
+            self._refuse("its variables are laid out over a DTensor mesh")
+            take(self._step(settings, indices), gradients, scalars, tensorflow_ops)
+            return self._finish_step(None, variables)
+        execution.run(
+            functools.partial(self._step, settings, indices),
+            variables,
+            gradients,
+            scalars,
+            compiled=self.compiled_steps if self.jit_compile else None,
+            key=(settings, indices),
+            refuse=self._refuse,
+            reduce=False,
+        )
+        return compat.maybe_merge_call(self._finish_step, self._strategy, variables)
+
+    def _step(self, settings: Settings, indices: Sequence[int]) -> Step:
+        variables = self._trainable_variables
+        return assembly.step(
+            settings,
+            indices,
+            variables=variables,
+            slots=self._slots,
+            averages=self._averages,
+            places=self._places,
+            decays=[compat.decays(self, variable) for variable in variables],
+            counters=Counters(self._averaged_steps, self._skipped_steps, self._last_skipped),
+        )
+
+    def _finish_step(
+        self, strategy: tf.distribute.Strategy | None, variables: Sequence[tf.Variable]
+    ) -> tf.Tensor | None:
+        if self.use_ema:
+            self._update_model_variables_moving_average(variables)
+            if self.ema_overwrite_frequency:
+                tf.cond(
+                    tf.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0),
+                    lambda: self._overwrite_model_variables_with_average_value(variables),
+                    lambda: None,
+                )
+        return self.iterations.assign_add(1)
+
+    def _update_model_variables_moving_average(self, var_list: Sequence[tf.Variable]) -> None:
+        def update() -> None:
+            super(RuleOptimizer, self)._update_model_variables_moving_average(var_list)
+
+        if self.skip_nonfinite:
+            tf.cond(tf.equal(self._last_skipped, 0), update, lambda: None)
+        else:
+            update()
+
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
+        """Puts the average, if one is kept, into the variables; `fit` calls it when training ends.
+
+        A variable that the optimizer was not built with keeps its value.
+
+        Args:
+            var_list: The model's trainable variables.
+        """
+        if not self.averaging:
+            super().finalize_variable_values(var_list)
+            return
+        known = [v for v in var_list if compat.tf_keras_variable_index(self, v) is not None]
+        pairs = [(v, self._averages[self._index(v)]) for v in known]
+        execution.overwrite(pairs, self._averaged_steps, self._strategy)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments from which `from_config` makes the same optimizer."""
+        rate = compat.learning_rate(self)
+        config = super().get_config() | {
+            "learning_rate": _serialized(rate) if isinstance(rate, Schedule) else _number(rate),
+            "averaging": self.averaging,
+            "projection_radius": self.projection_radius,
+            "skip_nonfinite": self.skip_nonfinite,
+        }
+        # Keras 2 means by it that there are optimizers of another kind.
+        config.pop("is_legacy_optimizer")
+        if self.rule.has_threshold:
+            config["threshold"] = held.config(self._threshold, _serialized, _number)
+        return config | rules.config(self.rule)
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> RuleOptimizer:
+        """Makes the optimizer that `get_config` describes.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: Classes of one's own that the config names.
+        """
+        config = dict(config)
+        config.pop("is_legacy_optimizer", None)
+        deserialize = functools.partial(_deserialized, custom_objects=custom_objects)
+        for name in ("learning_rate", "threshold"):
+            if name in config:
+                config[name] = held.argument(config[name], deserialize)
+        return cls(**config)
+
+    def _index(self, variable: tf.Variable) -> int:
+        index = compat.tf_keras_variable_index(self, variable)
+        if index is None:
+            raise KeyError(
+                f"The optimizer was not built for the variable {variable.name!r}. Call "
+                "`optimizer.build(variables)` with all trainable variables before the first step."
+            )
+        return index
+
+    def _refuse(self, reason: str) -> None:
+        # True, the default here, asks for what "auto" does in Keras 3.
+        notices.not_compiled(type(self).__name__, reason, "auto" if self.jit_compile else False)
+
+    def _slot(self, variable: tf.Variable, name: str) -> tf.Variable:
+        # A layer of mixed precision reports the dtype that it casts to.
+        if not is_narrow(getattr(variable, "true_dtype", variable.dtype)):
+            return self.add_variable_from_reference(variable, name)
+
+        def make() -> tf.Variable:
+            shared_name = compat.shared_name(variable)
+            return self._kept(tf.zeros(variable.shape), f"{name}/{shared_name}")
+
+        # `add_variable_from_reference` would give the slot the variable's own dtype.
+        return execution.colocated(variable, make, tf.distribute.get_strategy())
+
+    def _counter(self, name: str) -> tf.Variable:
+        with tf.init_scope():
+            return self._kept(tf.zeros((), tf.int64), name)
+
+    def _kept(self, value: tf.Tensor, name: str) -> tf.Variable:
+        variable = tf.Variable(value, name=name, trainable=False)
+        compat.add_to_variables(self, variable)
+        return variable
+
+    def _number(self, name: str, value: float) -> tf.Variable:
+        # As with the learning rate, checkpoints hold it, and files the config with its value.
+        with tf.init_scope():
+            number = tf.constant(value, _floatx())
+            return tf.Variable(number, name=name, trainable=False)
+
+    # What the Model Garden's `ExponentialMovingAverage` asks of the optimizer in it, which it takes
+    # for one of `tf_keras.optimizers.legacy`.
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """The optimizer's variables."""
+        return self.variables
+
+    def _create_hypers(self) -> None:
+        """Does nothing: there are no hyperparameters to make."""
+
+    def _create_slots(self, var_list: Sequence[tf.Variable]) -> None:
+        self.build(var_list)
+
+    def _get_hyper(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def _set_hyper(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+
+class ThresholdOptimizer(RuleOptimizer):
+    """A `RuleOptimizer` with a threshold that can be read and set."""
+
+    @property
+    def threshold(self) -> Any:
+        """The current threshold: a scalar, or a dict from variable name to it.
+
+        A schedule's is its value at this step. A float can be set anew; a dict, for some names.
+        """
+        return held.current(self._threshold, self.iterations)
+
+    @threshold.setter
+    def threshold(self, value: float | dict[str, float]) -> None:
+        held.assign(self._threshold, value, Schedule, _floatx())
+
+
+def _floatx() -> str:
+    return tf_keras.backend.floatx()
+
+
+def _checked_rate(learning_rate: Any) -> Any:
+    if isinstance(learning_rate, Schedule):
+        return learning_rate
+    rate = arguments.real("learning_rate", learning_rate, low=0.0)
+    return arguments.representable("learning_rate", rate, _floatx())
+
+
+def _number(variable: tf.Variable) -> float:
+    return float(variable.numpy())
+
+
+def _serialized(schedule: Schedule) -> Any:
+    return tf_keras.optimizers.schedules.serialize(schedule)
+
+
+def _deserialized(
+    config: dict[str, Any], custom_objects: dict[str, Callable[..., Any]] | None
+) -> Any:
+    # HDF5 files are read by older rules, which don't look for a class's registered name.
+    registered = tf_keras.saving.get_registered_object(config.get("registered_name"))
+    known = {config["class_name"]: registered} if registered else {}
+    return tf_keras.optimizers.schedules.deserialize(config, known | (custom_objects or {}))
