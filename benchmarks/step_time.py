@@ -13,13 +13,13 @@ With TensorFlow there are three modes: eager (`optimizer.apply` as it stands), g
 `tf.function`) and XLA (inside a `tf.function(jit_compile=True)`). Contestants share the variables,
 so that only slots come on top: 4 GB for 6 layers, 8 GB for 12.
 
-With JAX, on a CPU or a GPU and without TensorFlow, a step donates variables and slots, in three
-modes: call (a computation a step, called from Python), loop (10 steps in one computation, the
-device's work alone, as in a compiled training step), and on a GPU concurrent (the same under
-XLA_FLAGS=--xla_gpu_command_buffer_scheduling_mode=CONCURRENT, which lets kernels overlap). A turn
-is as many steps as fill 0.05 s. A plain copy of the bytes that ACClip must move, and a few sums
-over its variables that move as many (bare pass), race too. The 1B need 65 GB with PyTorch, 45 GB
-without.
+With JAX, on a CPU or a GPU and without TensorFlow, a step donates variables and slots, in two
+modes: call (a computation a step, called from Python) and loop (10 steps in one computation, the
+device's work alone, as in a compiled training step). A third is there for a GPU: concurrent, which
+is loop under XLA_FLAGS=--xla_gpu_command_buffer_scheduling_mode=CONCURRENT. A turn is as many steps
+as fill 0.05 s. A plain copy of the bytes that ACClip must move, and a few sums over its variables
+that move as many (bare pass), race too; --one-array tells what it costs that a model's parameters
+are many variables. The 1B need 65 GB with PyTorch, 40 GB without.
 
 Columns: the median time with its quartiles; the bytes a parameter that the rule must read or write,
 each counted once, and the bandwidth at that; the latter's ratio to the plain copy's; the ratio to
@@ -37,10 +37,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from contest.flags import count
 from contest.methods import METHODS, USUAL
 from contest.shapes import SIZES, VOCABULARY, Shape, bert_shapes, parameters_and_gradients
 
 MODES = {"tensorflow": ["eager", "graph", "XLA"], "jax": ["call", "loop", "concurrent"]}
+USUAL_MODES = {"tensorflow": MODES["tensorflow"], "jax": ["call", "loop"]}
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
@@ -53,15 +55,17 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     backend = backend if backend in MODES else "tensorflow"
     add("--backend", choices=MODES, default=backend, help="(default: %(default)s)")
     add("--parameters", nargs="+", choices=SIZES, metavar="N", help=f"among {', '.join(SIZES)}")
-    add("--layers", type=_count, help="another number of layers")
-    add("--hidden", type=_count, default=768, help="with --layers (default: %(default)s)")
-    add("--vocabulary", type=_count, default=VOCABULARY, help="(default: %(default)s)")
-    add("--rounds", type=_count, default=15, help="turns of each (default: %(default)s)")
+    add("--layers", type=count, help="another number of layers")
+    add("--hidden", type=count, default=768, help="with --layers (default: %(default)s)")
+    add("--vocabulary", type=count, default=VOCABULARY, help="(default: %(default)s)")
+    add("--one-array", action="store_true", help="as many parameters in one variable")
+    add("--rounds", type=count, default=15, help="turns of each (default: %(default)s)")
     add("--methods", nargs="+", choices=METHODS, metavar="NAME", help="(default: the usual ones)")
-    add("--modes", nargs="+", metavar="MODE", help="(default: all of the backend's)")
+    add("--modes", nargs="+", metavar="MODE", help="(default: the usual ones)")
     add("--torch", action="store_true", help="PyTorch's Adam too, and on a CPU a plain ACClip")
     add("--output", type=Path, help="a JSON file for the results")
-    parser.epilog = f"methods: {'; '.join(METHODS)}"
+    modes = "; ".join(f"{name}: {', '.join(all)}" for name, all in MODES.items())
+    parser.epilog = f"modes: {modes}. methods: {'; '.join(METHODS)}."
     options = parser.parse_args(argv)
     if options.layers and options.parameters:
         parser.error("--layers and --parameters exclude each other")
@@ -69,24 +73,20 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     for name in options.methods:
         if options.backend not in METHODS[name].backends:
             parser.error(f"{name!r} does not run on the backend {options.backend}")
-    for mode in options.modes or []:
+    options.modes = options.modes or USUAL_MODES[options.backend]
+    for mode in options.modes:
         if mode not in MODES[options.backend]:
             parser.error(f"the backend {options.backend} has no mode {mode!r}")
     return options
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: want a whole number above 0")
-    return int(text)
-
-
 def all_shapes(options: argparse.Namespace) -> list[list[Shape]]:
     """The shapes of each model that the options name."""
-    if options.layers:
-        return [bert_shapes(options.layers, options.hidden, options.vocabulary)]
     sizes = [SIZES[name] for name in options.parameters or ["67M"]]
-    return [bert_shapes(*size, options.vocabulary) for size in sizes]
+    if options.layers:
+        sizes = [(options.layers, options.hidden)]
+    found = [bert_shapes(*size, options.vocabulary) for size in sizes]
+    return [[(sum(map(math.prod, shapes)),)] for shapes in found] if options.one_array else found
 
 
 def on_tensorflow(shapes: list[Shape], options: argparse.Namespace) -> list[Any]:
@@ -107,9 +107,8 @@ def on_tensorflow(shapes: list[Shape], options: argparse.Namespace) -> list[Any]
         contestants += c_loops.contestants(library, arrays, gradients, loops)
     variables = [keras.Variable(a, name=f"v{i}") for i, a in enumerate(arrays)]
     tensors = [tf.constant(g) for g in gradients]
-    modes = options.modes or MODES["tensorflow"]
     for name in options.methods:
-        contestants += on_tensorflow.contestants(name, variables, tensors, modes)
+        contestants += on_tensorflow.contestants(name, variables, tensors, options.modes)
     if options.torch:
         from contest import on_torch
 
@@ -122,27 +121,15 @@ def on_jax(shapes: list[Shape], options: argparse.Namespace) -> list[Any]:
     from contest import on_jax
     from contest.race import progress
 
-    field, modes = on_jax.field(shapes), options.modes or on_jax.modes()
+    field = on_jax.field(shapes)
     contestants = [on_jax.copy(sum(map(math.prod, shapes)))]
     progress("compiling")
-    contestants += on_jax.contestants(options.methods, field, modes)
+    contestants += on_jax.contestants(options.methods, field, options.modes)
     if options.torch:
         from contest import on_torch
 
-        contestants += on_torch.beside_jax(shapes, modes)
+        contestants += on_torch.beside_jax(shapes, options.modes)
     return contestants
-
-
-def device(backend: str) -> str:
-    """What the backend's computations run on, in words."""
-    if backend == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else "cpu"
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
@@ -161,20 +148,20 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     from contest import report
     from contest.race import race
 
-    content = report.surroundings(device(options.backend)) | {"races": []}
+    content = report.surroundings(options.backend) | {"races": []}
     results = []
     for shapes in all_shapes(options):
-        count = sum(map(math.prod, shapes))
-        print(f"{count:,} parameters in {len(shapes)} variables; {content['machine']}", flush=True)
+        number = sum(map(math.prod, shapes))
+        print(f"{number:,} parameters in {len(shapes)} variables; {content['machine']}", flush=True)
         contestants = {"tensorflow": on_tensorflow, "jax": on_jax}[options.backend](shapes, options)
         race(contestants, options.rounds)
-        rows, loops = list(report.rows(contestants, count)), report.bounds(contestants)
+        rows, loops = list(report.rows(contestants, number)), report.bounds(contestants)
         print(report.table(rows, MODES[options.backend]))
         if loops:
             print("", report.bounds_line(loops), sep="\n")
         print("", *report.goals(contestants), "", sep="\n", flush=True)
         results += rows
-        found = {"parameters": count, "variables": len(shapes), "bounds_s": loops, "rows": rows}
+        found = {"parameters": number, "variables": len(shapes), "bounds_s": loops, "rows": rows}
         content["races"].append(found)
         if options.output:
             report.write(options.output, content)

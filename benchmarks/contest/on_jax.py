@@ -3,7 +3,7 @@
 Three modes. `call`: a step is a computation, called again and again, as a loop in Python does it;
 what a call costs beside the step counts. `loop`: ten steps are one computation, as in `fit` the
 optimizer's step is part of the training step; nothing but the device's work counts. `concurrent`:
-the same, compiled so that kernels of a GPU that do not wait for each other run side by side.
+the same, compiled so that kernels of a GPU that do not wait for each other may overlap.
 
 All take the same variables and gradients. Slots are made for a turn and dropped after it, so that
 only one contestant's lie in memory.
@@ -36,10 +36,6 @@ STEPS = {"call": 1, "loop": 10, "concurrent": 10}
 # By default XLA has the kernels of a CUDA graph run one after the other.
 _CONCURRENT = {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
 
-# Float32 numbers in an array of the plain copy. Arrays of 2^28, which start at the same place in
-# every bank of the memory, made it a third slower.
-_LARGEST = 10**8
-
 Update = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
@@ -60,11 +56,6 @@ def field(shapes: list[Shape]) -> Field:
 
     keys = iter(jax.random.split(jax.random.key(0), 2 * len(shapes)))
     return Field(*[[normal(next(keys), s, scale) for s in shapes] for scale in (0.02, 1e-3)])
-
-
-def modes() -> list[str]:
-    """The modes that make a difference on this device."""
-    return [mode for mode in STEPS if mode != "concurrent" or jax.default_backend() == "gpu"]
 
 
 def contestants(names: list[str], field: Field, modes: list[str]) -> Iterator[Contestant]:
@@ -223,18 +214,17 @@ def _contestant(entrant: Entrant, mode: str, field: Field) -> Contestant:
 
 
 def copy(count: int) -> Contestant:
-    """A plain copy of a few large arrays that reads and writes ACClip's bytes.
+    """A plain copy of one large array that reads and writes ACClip's bytes.
+
+    In one piece: copies of five arrays and more are nodes of a CUDA graph, and a third slower.
 
     Args:
         count: How many parameters ACClip would step over.
     """
-    half = methods.of_row(methods.COPY).bytes * count // 8
-    sizes = [min(_LARGEST, half - begin) for begin in range(0, half, _LARGEST)]
-    start = jax.jit(lambda: tuple([fill(s) for s in sizes] for fill in (jnp.ones, jnp.zeros)))
+    size = methods.of_row(methods.COPY).bytes * count // 8
+    start = jax.jit(lambda: (jnp.ones(size), jnp.zeros(size)))
     # Into the memory of the donated array.
-    copied = jax.jit(
-        lambda old, new: [jnp.copy(a) for a in old], donate_argnums=1, keep_unused=True
-    )
+    copied = jax.jit(lambda old, new: jnp.copy(old), donate_argnums=1, keep_unused=True)
     return _chained(
         start,
         lambda state: (state[0], copied(*state)),

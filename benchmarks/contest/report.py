@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,10 @@ from contest.race import Contestant, quartiles, ratio
 Row = dict[str, Any]
 Times = dict[tuple[str, str], list[float]]
 
-PACKAGES = ("keras", "tensorflow", "jax", "jaxlib", "optax", "torch", "numpy")
+PACKAGES = (
+    *("keras", "keras-hub", "tensorflow", "tf_keras", "tf-models-official"),
+    *("jax", "jaxlib", "optax", "torch", "numpy"),
+)
 
 
 def times(contestants: Iterable[Contestant]) -> Times:
@@ -136,19 +140,31 @@ def goals(contestants: Iterable[Contestant]) -> list[str]:
     ]
 
 
-def surroundings(device: str) -> dict[str, Any]:
+def surroundings(backend: str) -> dict[str, Any]:
     """Command, day, machine and versions, as every `results.json` has them.
 
     Args:
-        device: What the steps ran on, in words.
+        backend: `"tensorflow"` or `"jax"`, whose first device counts as the machine's.
     """
     script = Path(sys.argv[0]).name
     return {
-        "command": " ".join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
-        "machine": {"device": device, "processor": processor(), "cores": os.cpu_count()},
+        "machine": {"device": device(backend), "processor": processor(), "cores": os.cpu_count()},
         "versions": {"python": platform.python_version()} | _versions(),
     }
+
+
+def device(backend: str) -> str:
+    """What the backend's computations run on, in words."""
+    if backend == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else "cpu"
 
 
 def processor() -> str:
