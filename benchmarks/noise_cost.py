@@ -30,8 +30,8 @@ from typing import Any
 
 from contest.flags import count
 
-# What the two methods compute in their last pass, as XLA names it, and how many gradients beside its
-# temporary arrays: their sum and, where it is returned, the gradient.
+# What the two methods compute in their last pass, as XLA names it, and how many gradients they hold
+# beside its temporary arrays: their sum and, where it is returned, the gradient.
 PASSES = {
     "tensorflow": {"sketch": ("_absorb_step", 1), "exact": ("_gradient_step", 2)},
     "jax": {"sketch": ("_absorb_step", 1), "exact": ("_deviate_step", 1)},

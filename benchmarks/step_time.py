@@ -17,9 +17,9 @@ With JAX, on a CPU or a GPU and without TensorFlow, a step donates variables and
 modes: call (a computation a step, called from Python) and loop (10 steps in one computation, the
 device's work alone, as in a compiled training step). A third is there for a GPU: concurrent, which
 is loop under XLA_FLAGS=--xla_gpu_command_buffer_scheduling_mode=CONCURRENT. A turn is as many steps
-as fill 0.05 s. A plain copy of the bytes that ACClip must move, and a few sums over its variables
-that move as many (bare pass), race too; --one-array tells what it costs that a model's parameters
-are many variables. The 1B need 65 GB with PyTorch, 40 GB without.
+as fill 0.05 s. A plain copy of the bytes that ACClip must move, a few sums over its variables that
+move as many (bare pass), and optax's Adam where it is installed race too. --one-array tells what it
+costs that a model's parameters are many variables. The 1B need 65 GB with PyTorch, 40 GB without.
 
 Columns: the median time with its quartiles; the bytes a parameter that the rule must read or write,
 each counted once, and the bandwidth at that; the latter's ratio to the plain copy's; the ratio to
@@ -32,6 +32,7 @@ traces and compiles. A ratio is the median of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
 from pathlib import Path
@@ -69,10 +70,15 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.layers and options.parameters:
         parser.error("--layers and --parameters exclude each other")
-    options.methods = options.methods or USUAL[options.backend]
+    usual = [name for name in USUAL[options.backend] if METHODS[name].is_there]
+    options.methods = options.methods or usual
     for name in options.methods:
         if options.backend not in METHODS[name].backends:
             parser.error(f"{name!r} does not run on the backend {options.backend}")
+        if not METHODS[name].is_there:
+            parser.error(f"{name!r} needs the package {METHODS[name].package}")
+    if options.torch and importlib.util.find_spec("torch") is None:
+        parser.error("--torch needs the package torch")
     options.modes = options.modes or USUAL_MODES[options.backend]
     for mode in options.modes:
         if mode not in MODES[options.backend]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ class Method:
         writes: How many it must store.
         loop: The name of the C loop that does the same arithmetic, or `None`.
         backends: Where it can run.
+        package: What must be installed for it beside Keras and its backend, or `None`.
     """
 
     make: Callable[[], Any]
@@ -28,6 +30,12 @@ class Method:
     writes: int
     loop: str | None = None
     backends: tuple[str, ...] = ("tensorflow", "jax")
+    package: str | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what it needs is installed."""
+        return self.package is None or importlib.util.find_spec(self.package) is not None
 
     @property
     def bytes(self) -> int:
@@ -60,8 +68,10 @@ METHODS = {
     "Keras AdamW": Method(_keras("AdamW", weight_decay=0.01), 4, 3, "adam"),
     "Keras SGD, momentum": Method(_keras("SGD", momentum=0.9), 3, 2, "momentum"),
     "Keras Lion": Method(_keras("Lion"), 3, 2, "lion"),
-    "optax Adam": Method(_maker("optax.adam"), 4, 3, "adam", ("jax",)),
-    "optax AdamW": Method(_maker("optax.adamw", weight_decay=0.01), 4, 3, "adam", ("jax",)),
+    "optax Adam": Method(_maker("optax.adam"), 4, 3, "adam", ("jax",), "optax"),
+    "optax AdamW": Method(
+        _maker("optax.adamw", weight_decay=0.01), 4, 3, "adam", ("jax",), "optax"
+    ),
 }
 
 # The rest of METHODS race where they are named.

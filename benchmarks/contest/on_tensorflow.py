@@ -29,7 +29,7 @@ def contestants(
     """An entry of METHODS in every mode; the modes share the slots."""
     optimizer = methods.METHODS[name].make()
     optimizer.build(variables)
-    slot_bytes = sum(4 * math.prod(v.shape) for v in optimizer.variables if v.shape)
+    slot_bytes = sum(4 * math.prod(v.shape) for v in optimizer.variables if len(v.shape))
 
     def eager(gradients):
         optimizer.apply(gradients, variables)
