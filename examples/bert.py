@@ -57,8 +57,8 @@ import experiment
 import garden_runs
 import script
 
+from keras_acclip.garden.data import PACKAGES, Recipe, make_pretraining_data
 from keras_acclip.text import corpus
-from keras_acclip.garden.pretraining_data import PACKAGES, Recipe, make_pretraining_data
 
 SCALES = {
     "small": {

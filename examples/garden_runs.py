@@ -18,7 +18,7 @@ from pathlib import Path
 import experiment
 
 from keras_acclip.garden import compare
-from keras_acclip.garden.shards import DataError
+from keras_acclip.garden.data import DataError
 
 MODELS = {"2": "bert_tiny", "6": "bert_base_6l", "12": "bert_base_12l", "24": "bert_large_24l"}
 RUNTIMES = ("cpu", "gpu", "gpus", "multi_worker", "tpu")
@@ -139,7 +139,7 @@ def train(flags):
     """
     import tf_keras
 
-    from keras_acclip.garden import train
+    from keras_acclip.garden import run
 
     path = Path(value(flags, "model_dir"))
     path.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def train(flags):
     with output_into(log):
         try:
             seed = int(value(flags, "seed"))
-            train.run(parameters(flags), "train_and_eval", str(path), seed=seed)
+            run(parameters(flags), "train_and_eval", str(path), seed=seed)
         except Exception as error:
             traceback.print_exc()
             what = (str(error).strip() or type(error).__name__).splitlines()[0]

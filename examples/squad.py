@@ -49,8 +49,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import script
 
-from keras_acclip.garden.questions import make_questions
-from keras_acclip.garden.squad_data import Windows, make_squad_data
+from keras_acclip.garden.data import Windows, make_questions, make_squad_data
 from keras_acclip.noise import plots
 
 SCALES = {
