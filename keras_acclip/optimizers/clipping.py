@@ -103,9 +103,7 @@ def clip(
     else:
         if clipping.by == "global":
             norms = norms * len(gradients)
-        factors = [
-            rules.GClip().factor(n, t, ops) for n, t in zip(norms, thresholds, strict=True)
-        ]
+        factors = [rules.GClip().factor(n, t, ops) for n, t in zip(norms, thresholds, strict=True)]
         clipped = [
             sparse.map_rows(lambda g, f=f: g * ops.cast(f, g.dtype), gradient)
             for gradient, f in zip(gradients, factors, strict=True)
@@ -114,11 +112,6 @@ def clip(
         share = sum(over) / len(over)
     threshold = ops.max(ops.stack(list(thresholds)))
     return Clipped(clipped, together, threshold, share, state)
-
-
-def finite(gradients: Sequence[Gradient], ops: Ops) -> Array:
-    """Whether all coordinates of all gradients are finite, a boolean scalar."""
-    return all_finite(gradients, ops)
 
 
 def _size(gradient: Gradient) -> int:
