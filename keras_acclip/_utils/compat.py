@@ -216,7 +216,8 @@ def take_summed_step(
         return
     gradients = optimizer._clip_gradients(list(gradients))
     optimizer._apply_weight_decay(variables)
-    pairs = list(zip(gradients, variables, strict=True))
+    held = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    pairs = list(zip(gradients, held, strict=True))
     maybe_merge_call(optimizer._distributed_tf_update_step, strategy, pairs, learning_rate)
     optimizer._iterations.assign_add(1)
 

@@ -122,7 +122,6 @@ def run_around(
     learning_rate, thresholds = scalars
     learning_rate = tf.convert_to_tensor(learning_rate)
     thresholds = tuple(map(tf.convert_to_tensor, thresholds))
-    variables = [native(v) for v in variables]
     gradients = [_arrived(g, v) for g, v in zip(gradients, variables, strict=True)]
     back = None if unless_finite is None else [native(v) for v in unless_finite]
     strategy = tf.distribute.get_strategy()
@@ -140,7 +139,7 @@ def run_around(
 
     if compiled is not None:
         gradients = [sparse.dense(g) for g in gradients]
-    obstacle = _obstacle(gradients, variables)
+    obstacle = _obstacle(gradients, [native(v) for v in variables])
     if compiled is None or obstacle:
         if obstacle:
             refuse(obstacle)
