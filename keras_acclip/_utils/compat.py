@@ -189,12 +189,29 @@ def take_step(
 ) -> None:
     """What a Keras 3 optimizer's `apply` does once the gradient is whole.
 
-    `Optimizer._clip_gradients`, `._apply_weight_decay`, `._backend_update_step` and `._iterations`.
+    `Optimizer._clip_gradients`, `._apply_weight_decay`, `._backend_update_step` and `._iterations`,
+    which counts every call, also those that only accumulate.
     """
+    learning_rate = _at_its_step(optimizer, learning_rate)
     gradients = optimizer._clip_gradients(list(gradients))
     optimizer._apply_weight_decay(variables)
     optimizer._backend_update_step(gradients, variables, learning_rate)
     optimizer._iterations.assign_add(1)
+
+
+def _at_its_step(optimizer: Any, learning_rate: Any) -> Any:
+    """The learning rate after the calls that only accumulate, which a schedule counts."""
+    import keras
+
+    earlier = (optimizer.gradient_accumulation_steps or 1) - 1
+    if earlier:
+        optimizer._iterations.assign_add(earlier)
+    scheduled = keras.optimizers.schedules.LearningRateSchedule
+    return (
+        optimizer.learning_rate
+        if isinstance(optimizer._learning_rate, scheduled)
+        else learning_rate
+    )
 
 
 def take_summed_step(
@@ -214,6 +231,7 @@ def take_summed_step(
         count = strategy.num_replicas_in_sync
         take_step(optimizer, [g / count for g in gradients], variables, learning_rate)
         return
+    learning_rate = _at_its_step(optimizer, learning_rate)
     gradients = optimizer._clip_gradients(list(gradients))
     optimizer._apply_weight_decay(variables)
     held = [v.value if isinstance(v, keras.Variable) else v for v in variables]

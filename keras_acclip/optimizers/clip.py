@@ -20,7 +20,6 @@ ops: Ops = keras.ops
 # Settings of every Keras optimizer that `Clip` carries out itself, and their value for "not at all".
 _TAKEN_OVER = {
     "loss_scale_factor": None,
-    "gradient_accumulation_steps": None,
     "use_ema": False,
     "ema_momentum": 0.99,
     "ema_overwrite_frequency": None,
@@ -111,7 +110,12 @@ class Clip(keras.optimizers.Optimizer):
                 f"one norm has one threshold. Received: threshold={threshold!r}"
             )
         taken_over = {setting: getattr(optimizer, setting) for setting in _TAKEN_OVER}
-        super().__init__(learning_rate=lambda: optimizer.learning_rate, name=name, **taken_over)
+        super().__init__(
+            learning_rate=lambda: optimizer.learning_rate,
+            gradient_accumulation_steps=optimizer.gradient_accumulation_steps,
+            name=name,
+            **taken_over,
+        )
         self.inner_optimizer = optimizer
         for setting, nothing in _TAKEN_OVER.items():
             setattr(optimizer, setting, nothing)
@@ -211,8 +215,12 @@ class Clip(keras.optimizers.Optimizer):
             return
         self._places = held.places(self._threshold, [getattr(v, "path", v.name) for v in variables])
         super().build(variables)
-        if not self.inner_optimizer.built:
-            self.inner_optimizer.build(variables)
+        inner = self.inner_optimizer
+        if not inner.built:
+            # Its own accumulators would stay empty; it still divides its iterations by the steps.
+            inner.gradient_accumulation_steps = None
+            inner.build(variables)
+            inner.gradient_accumulation_steps = self.gradient_accumulation_steps
         if self._moving is not None:
             norms = 1 if self.by == "global" else len(variables)
             self._state = self._numbers("threshold_state", (norms, self._moving.width), "float32")

@@ -104,7 +104,8 @@ def test_it_is_the_optimizer_on_clipped_gradients(name, by):
         assert reference.relative_error(got, expected) <= 1e-5
 
 
-@pytest.mark.parametrize("name", MAKERS)
+# Keras itself can't accumulate gradients on several replicas.
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "AdamW, everything"])
 def test_two_replicas_equal_one_device(name):
     values, steps = numbers(3)
 
@@ -337,7 +338,6 @@ def test_loss_scale_optimizer_around_it_and_fit():
     assert losses[-1] < losses[0]
     for jit_compile in (True, False):
         model = paths.make_model(Clip(keras.optimizers.Adam(1e-2), MovingMoment()))
-        model.compile(Clip(keras.optimizers.Adam(1e-2), MovingMoment()), jit_compile=jit_compile)
         model.compile(
             Clip(keras.optimizers.Adam(1e-2), MovingMoment()), "mse", jit_compile=jit_compile
         )
