@@ -172,7 +172,7 @@ class MovingQuantile:
     """A threshold at a quantile of the last norms (AutoClip).
 
     Each norm counts as it was before clipping, which moves a quantile by its rank alone, however
-    long it is. Norms that are 0, infinite or NaN are left out. The quantile is interpolated linearly
+    long it is. Norms that are 0, infinite or NaN are left out. The quantile is interpolated
     between the norms beside it, as `numpy.quantile` does.
 
     Args:
@@ -255,10 +255,10 @@ class MovingQuantile:
 class ZScore:
     """A threshold z standard deviations above the mean of the norms (ZClip).
 
-    Mean and variance are moving averages of the norms after clipping, so that an outlier cannot lift
-    the threshold by more than a norm of the threshold's size would. The first `warmup` norms are not
-    clipped: mean and deviation start at their median and at 1.4826 times their median absolute
-    deviation. Norms that are 0, infinite or NaN are left out.
+    Mean and variance are moving averages of the norms after clipping, so that an outlier cannot
+    lift the threshold by more than a norm of the threshold's size would. The first `warmup` norms
+    are not clipped: mean and deviation start at their median and at 1.4826 times their median
+    absolute deviation. Norms that are 0, infinite or NaN are left out.
 
     Args:
         z: Above 0. Defaults to `2.5`.

@@ -219,8 +219,8 @@ def take_summed_step(
 ) -> None:
     """`take_step` on a replica, of gradients that are summed over the replicas already.
 
-    `Optimizer._distributed_tf_update_step`, which its `_backend_update_step` calls after the sum. An
-    optimizer with a `_backend_update_step` of its own gets its part of the gradient, to sum it.
+    `Optimizer._distributed_tf_update_step`, which its `_backend_update_step` calls after the sum.
+    An optimizer with a `_backend_update_step` of its own gets its part of the gradient, to sum it.
     """
     import keras
     import tensorflow as tf

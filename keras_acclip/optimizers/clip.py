@@ -17,7 +17,7 @@ from keras_acclip.optimizers.step import all_finite
 
 ops: Ops = keras.ops
 
-# Settings of every Keras optimizer that `Clip` carries out itself, and their value for "not at all".
+# Settings of every Keras optimizer that `Clip` carries out itself, with their values for "not".
 _TAKEN_OVER = {
     "loss_scale_factor": None,
     "use_ema": False,
@@ -103,7 +103,7 @@ class Clip(keras.optimizers.Optimizer):
         name: str | None = "clip",
     ) -> None:
         _check_inner(optimizer)
-        by = arguments.one_of("by", by, clipping.BY)
+        arguments.one_of("by", by, clipping.BY)
         if isinstance(threshold, dict) and by == "global":
             raise ValueError(
                 'Argument `threshold` may be a dict with by="variable" or "coordinate" alone: '
@@ -119,7 +119,7 @@ class Clip(keras.optimizers.Optimizer):
         self.inner_optimizer = optimizer
         for setting, nothing in _TAKEN_OVER.items():
             setattr(optimizer, setting, nothing)
-        self.by = by
+        self.by: clipping.By = by
         self.skip_nonfinite = arguments.flag("skip_nonfinite", skip_nonfinite)
         self.jit_compile = arguments.one_of("jit_compile", jit_compile, ("auto", True, False))
         if OBSTACLE:
@@ -199,7 +199,7 @@ class Clip(keras.optimizers.Optimizer):
     def exclude_from_weight_decay(
         self, var_list: list[Variable] | None = None, var_names: list[str] | None = None
     ) -> None:
-        """Excludes variables from the optimizer's weight decay; see `keras.optimizers.Optimizer`."""
+        """Excludes variables from the optimizer's weight decay, as Keras's optimizers do."""
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
     def build(self, variables: list[Variable]) -> None:
@@ -262,26 +262,17 @@ class Clip(keras.optimizers.Optimizer):
         finite = all_finite(wide, ops) if self.skip_nonfinite else None
         if self._moving is None and len(taus) > 1:
             taus = [taus[self._places[i]] for i in indices]
-        state = None
-        if self._state is not None:
-            state = ops.convert_to_tensor(self._state)
-            if self.by != "global":
-                rows, state = state, ops.stack([state[i] for i in indices])
-        done = clipping.clip(clipping.Clipping(self.by, self._moving), wide, taus, state, ops)
+        state = None if self._state is None else ops.convert_to_tensor(self._state)
+        rows = [] if state is None else [state[i] for i in range(state.shape[0])]
+        places = [0] if self.by == "global" else list(indices)
+        own = None if state is None else ops.stack([rows[i] for i in places])
+        done = clipping.clip(clipping.Clipping(self.by, self._moving), wide, taus, own, ops)
         if self._state is not None and done.state is not None:
-            new = done.state
-            if self.by != "global":
-                places = {index: place for place, index in enumerate(indices)}
-                new = ops.stack(
-                    [new[places[i]] if i in places else rows[i] for i in range(rows.shape[0])]
-                )
-            self._state.assign(new)
+            for place, i in enumerate(places):
+                rows[i] = done.state[place]
+            self._state.assign(ops.stack(rows))
         self._keep(done, finite)
-        narrow = [
-            sparse.map_rows(lambda g, dtype=sparse.rows(before).dtype: ops.cast(g, dtype), after)
-            for before, after in zip(gradients, done.gradients, strict=True)
-        ]
-        return narrow, finite
+        return [_like(g, like) for g, like in zip(done.gradients, gradients, strict=True)], finite
 
     def _keep(self, done: clipping.Clipped, finite: Array | None) -> None:
         counts, sums = ops.convert_to_tensor(self._counts), ops.convert_to_tensor(self._sums)
@@ -307,11 +298,10 @@ class Clip(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments from which `from_config` makes the same optimizer."""
-        inner = keras.saving.serialize_keras_object(self.inner_optimizer)
+        inner: Any = keras.saving.serialize_keras_object(self.inner_optimizer)
         inner["config"] |= {setting: getattr(self, setting) for setting in _TAKEN_OVER}
-        threshold = self._moving
-        if threshold is not None:
-            threshold = keras.saving.serialize_keras_object(threshold)
+        if self._moving is not None:
+            threshold: Any = keras.saving.serialize_keras_object(self._moving)
         else:
             threshold = held.config(
                 self._threshold,
@@ -363,28 +353,34 @@ class Clip(keras.optimizers.Optimizer):
         )
 
 
+def _like(gradient: Gradient, other: Gradient) -> Gradient:
+    """The gradient in another one's dtype."""
+    dtype = sparse.rows(other).dtype
+    return sparse.map_rows(lambda g: ops.cast(g, dtype), gradient)
+
+
 def _check_inner(optimizer: Any) -> None:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
-            "Argument `optimizer` must be a Keras 3 optimizer; keras_acclip.tf_keras has what Keras "
-            f"2 (tf_keras) takes. Received: optimizer={optimizer!r} (of type "
+            "Argument `optimizer` must be a Keras 3 optimizer, not one of Keras 2 (tf_keras). "
+            f"Received: optimizer={optimizer!r} (of type "
             f"{type(optimizer).__name__})"
         )
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
-            "Argument `optimizer` can't be a LossScaleOptimizer, which unscales the gradient that is "
-            "to be clipped. Put it around: LossScaleOptimizer(Clip(...)). "
+            "Argument `optimizer` can't be a LossScaleOptimizer, which unscales the gradient that "
+            "is to be clipped. Put it around: LossScaleOptimizer(Clip(...)). "
             f"Received: optimizer={optimizer!r}"
         )
     if compat.has_an_apply_of_its_own(optimizer):
         raise ValueError(
-            f"Argument `optimizer` can't be a {type(optimizer).__name__}: its `apply` is not that of "
-            "keras.optimizers.Optimizer, whose steps Clip takes one by one. "
+            f"Argument `optimizer` can't be a {type(optimizer).__name__}: its `apply` is not that "
+            "of keras.optimizers.Optimizer, whose steps Clip takes one by one. "
             f"Received: optimizer={optimizer!r}"
         )
     averages = optimizer.use_ema or optimizer.gradient_accumulation_steps
     if optimizer.built and averages:
         raise ValueError(
-            "Argument `optimizer` must not have taken a step where it averages or accumulates: Clip "
-            f"does so in its place. Received: optimizer={optimizer!r}"
+            "Argument `optimizer` must not have taken a step where it averages or accumulates: "
+            f"Clip does so in its place. Received: optimizer={optimizer!r}"
         )

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from keras_acclip import rules
 from keras_acclip._utils.typing import Array, Gradient, Ops
 from keras_acclip.optimizers import sparse
-from keras_acclip.optimizers.step import all_finite, joint_norm, widened
+from keras_acclip.optimizers.step import joint_norm, widened
 from keras_acclip.thresholds import Moving
 
 By = Literal["global", "variable", "coordinate"]

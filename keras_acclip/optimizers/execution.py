@@ -132,9 +132,11 @@ def run_around(
 
     def step(gradients: list[Gradient], learning_rate: Array, thresholds: Sequence[Array]) -> None:
         gradients, finite = clip(gradients, thresholds)
-        before = None if finite is None or back is None else [tf.identity(v) for v in back]
+        before = None if back is None else [tf.identity(v) for v in back]
         compat.take_step(optimizer, gradients, variables, learning_rate)
-        for variable, old in zip(back or (), before or (), strict=True):
+        if back is None or before is None or finite is None:
+            return
+        for variable, old in zip(back, before, strict=True):
             variable.assign(tf.where(finite, variable, old))
 
     if compiled is not None:
