@@ -169,6 +169,83 @@ def shared_name(variable: Any) -> str:
     return variable._shared_name
 
 
+# --- Clip ---------------------------------------------------------------------------------------
+
+
+def has_an_apply_of_its_own(optimizer: Any) -> bool:
+    """Whether a Keras 3 optimizer replaces Keras's way from gradients to steps.
+
+    `Optimizer.apply` and `._backend_apply_gradients`, as the backend defines them.
+    """
+    import keras
+
+    base = keras.optimizers.Optimizer
+    names = ("apply", "_backend_apply_gradients")
+    return any(getattr(type(optimizer), name) is not getattr(base, name) for name in names)
+
+
+def take_step(
+    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Variable], learning_rate: Any
+) -> None:
+    """What a Keras 3 optimizer's `apply` does once the gradient is whole.
+
+    `Optimizer._clip_gradients`, `._apply_weight_decay`, `._backend_update_step` and `._iterations`,
+    which counts every call, also those that only accumulate.
+    """
+    learning_rate = _at_its_step(optimizer, learning_rate)
+    gradients = optimizer._clip_gradients(list(gradients))
+    optimizer._apply_weight_decay(variables)
+    optimizer._backend_update_step(gradients, variables, learning_rate)
+    optimizer._iterations.assign_add(1)
+
+
+def _at_its_step(optimizer: Any, learning_rate: Any) -> Any:
+    """The learning rate after the calls that only accumulate, which a schedule counts."""
+    import keras
+
+    earlier = (optimizer.gradient_accumulation_steps or 1) - 1
+    if earlier:
+        optimizer._iterations.assign_add(earlier)
+    scheduled = keras.optimizers.schedules.LearningRateSchedule
+    return (
+        optimizer.learning_rate
+        if isinstance(optimizer._learning_rate, scheduled)
+        else learning_rate
+    )
+
+
+def take_summed_step(
+    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Variable], learning_rate: Any
+) -> None:
+    """`take_step` on a replica, of gradients that are summed over the replicas already.
+
+    `Optimizer._distributed_tf_update_step`, which its `_backend_update_step` calls after the sum.
+    An optimizer with a `_backend_update_step` of its own gets its part of the gradient, to sum it.
+    """
+    import keras
+    import tensorflow as tf
+
+    base = keras.optimizers.Optimizer
+    strategy = tf.distribute.get_strategy()
+    if type(optimizer)._backend_update_step is not base._backend_update_step:
+        count = strategy.num_replicas_in_sync
+        take_step(optimizer, [g / count for g in gradients], variables, learning_rate)
+        return
+    learning_rate = _at_its_step(optimizer, learning_rate)
+    gradients = optimizer._clip_gradients(list(gradients))
+    optimizer._apply_weight_decay(variables)
+    held = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    pairs = list(zip(gradients, held, strict=True))
+    maybe_merge_call(optimizer._distributed_tf_update_step, strategy, pairs, learning_rate)
+    optimizer._iterations.assign_add(1)
+
+
+def fingerprint(optimizer: Any) -> tuple[tuple[str, Any], ...]:
+    """The plain hyperparameters of an optimizer, which a compiled step of it holds."""
+    plain = (bool, int, float, str, type(None))
+    return tuple((k, v) for k, v in vars(optimizer).items() if isinstance(v, plain))
+
+
 # --- noise ------------------------------------------------------------------------------------
 
 # Datasets whose order moves on with each pass, and the input that names the state they share.

@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 
-from keras_acclip._utils.typing import Gradient, Ops, Variable
+from keras_acclip._utils import compat
+from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers.step import Scalars, Step, take
 
 ops: Ops = keras.ops
@@ -31,11 +32,37 @@ def run(
         gradients: One gradient a cell.
         scalars: Learning rate and thresholds.
     """
-    gradients = [
-        g if hasattr(g, "dtype") else ops.convert_to_tensor(g, dtype=v.dtype)
-        for g, v in zip(gradients, variables, strict=True)
-    ]
-    take(make_step(), gradients, scalars, ops)
+    take(make_step(), _arrived(gradients, variables), scalars, ops)
+
+
+def run_around(
+    clip: Callable[[Sequence[Gradient], Sequence[Array]], tuple[list[Gradient], Array | None]],
+    optimizer: Any,
+    variables: Sequence[Variable],
+    gradients: Sequence[Gradient],
+    scalars: tuple[Array, Sequence[Array]],
+    *,
+    unless_finite: Sequence[Variable] | None,
+    **_: Any,
+) -> None:
+    """Clips, then lets a Keras optimizer take its step.
+
+    Args:
+        clip: Function from gradients and thresholds to the clipped gradients and whether they were
+            finite, or `None`.
+        optimizer: The optimizer whose step follows.
+        variables: The variables that have a gradient.
+        gradients: One gradient a variable.
+        scalars: Learning rate and thresholds.
+        unless_finite: `None`, or the variables to put back where the gradients were not finite.
+    """
+    learning_rate, thresholds = scalars
+    gradients, finite = clip(_arrived(gradients, variables), thresholds)
+    back = unless_finite if finite is not None and unless_finite is not None else ()
+    before = [ops.copy(variable) for variable in back]
+    compat.take_step(optimizer, gradients, variables, learning_rate)
+    for variable, old in zip(back, before, strict=True):
+        variable.assign(ops.where(finite, ops.convert_to_tensor(variable), old))
 
 
 def strategy() -> None:
@@ -56,3 +83,10 @@ def overwrite(
 def colocated(variable: Variable, make: Callable[[], Variable], strategy: None = None) -> Variable:
     """Returns `make()`, a variable placed where the backend places them."""
     return make()
+
+
+def _arrived(gradients: Sequence[Gradient], variables: Sequence[Variable]) -> list[Gradient]:
+    return [
+        g if hasattr(g, "dtype") else ops.convert_to_tensor(g, dtype=v.dtype)
+        for g, v in zip(gradients, variables, strict=True)
+    ]
