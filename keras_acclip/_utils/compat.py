@@ -185,7 +185,7 @@ def has_an_apply_of_its_own(optimizer: Any) -> bool:
 
 
 def take_step(
-    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Variable], learning_rate: Any
+    optimizer: Any, variables: Sequence[Variable], gradients: Sequence[Any], learning_rate: Any
 ) -> None:
     """What a Keras 3 optimizer's `apply` does once the gradient is whole.
 
@@ -215,7 +215,7 @@ def _at_its_step(optimizer: Any, learning_rate: Any) -> Any:
 
 
 def take_summed_step(
-    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Variable], learning_rate: Any
+    optimizer: Any, variables: Sequence[Variable], gradients: Sequence[Any], learning_rate: Any
 ) -> None:
     """`take_step` on a replica, of gradients that are summed over the replicas already.
 
@@ -229,7 +229,7 @@ def take_summed_step(
     strategy = tf.distribute.get_strategy()
     if type(optimizer)._backend_update_step is not base._backend_update_step:
         count = strategy.num_replicas_in_sync
-        take_step(optimizer, [g / count for g in gradients], variables, learning_rate)
+        take_step(optimizer, variables, [g / count for g in gradients], learning_rate)
         return
     learning_rate = _at_its_step(optimizer, learning_rate)
     gradients = optimizer._clip_gradients(list(gradients))

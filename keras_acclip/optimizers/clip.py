@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 
 from keras_acclip import thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import clipping, held, notices, sparse
+from keras_acclip.optimizers import clipping, held, notices
 from keras_acclip.optimizers.base import OBSTACLE, Schedule, Threshold, execution
-from keras_acclip.optimizers.step import all_finite
+from keras_acclip.optimizers.step import Scalars
 
 ops: Ops = keras.ops
 
@@ -24,29 +24,6 @@ _TAKEN_OVER = {
     "ema_momentum": 0.99,
     "ema_overwrite_frequency": None,
 }
-
-
-class Record(NamedTuple):
-    """What an optimizer's clipping did so far; scalars.
-
-    Attributes:
-        steps: Steps, skipped ones included.
-        clipped_steps: Steps in which something was clipped.
-        skipped_steps: Steps left out as not finite.
-        mean_norm: Mean of the norm of all gradients together before clipping, over the steps that
-            were taken; 0 before the first.
-        largest_norm: The largest of them.
-        threshold: The threshold of the last step; the largest where there are several.
-        share: Mean share that was clipped: of the norms, or of the coordinates.
-    """
-
-    steps: Array
-    clipped_steps: Array
-    skipped_steps: Array
-    mean_norm: Array
-    largest_norm: Array
-    threshold: Array
-    share: Array
 
 
 @keras.saving.register_keras_serializable(package="keras_acclip")
@@ -184,12 +161,9 @@ class Clip(keras.optimizers.Optimizer):
         held.assign(self._threshold, value, Schedule, keras.config.floatx())
 
     @property
-    def clipping(self) -> Record:
+    def clipping(self) -> clipping.Record:
         """What was clipped so far."""
-        steps, clipped, skipped = (ops.convert_to_tensor(self._counts)[i] for i in range(3))
-        sums = ops.convert_to_tensor(self._sums)
-        taken = ops.maximum(ops.cast(steps - skipped, "float32"), 1.0)
-        return Record(steps, clipped, skipped, sums[0] / taken, sums[1], sums[2], sums[3] / taken)
+        return clipping.record(self._counts, self._sums, ops)
 
     @property
     def skipped_steps(self) -> Array:
@@ -236,54 +210,42 @@ class Clip(keras.optimizers.Optimizer):
         if self._moving is None:
             taus = held.scalars(self._threshold, self.iterations)
         inner = self.inner_optimizer
-        skips = [*inner.variables, *trainable_variables] if self.skip_nonfinite else None
+        back = [*inner.variables, *trainable_variables] if self.skip_nonfinite else None
         settings = (indices, self.by, self._moving, self.skip_nonfinite)
         execution.run_around(
             functools.partial(self._clipped, indices),
-            inner,
+            functools.partial(compat.take_step, inner, trainable_variables),
+            functools.partial(compat.take_summed_step, inner, trainable_variables),
             trainable_variables,
             grads,
-            (learning_rate, taus),
-            unless_finite=skips,
+            Scalars(learning_rate, taus),
+            unless_finite=back,
             compiled=self.compiled_steps if self.jit_compile else None,
             key=(*settings, compat.fingerprint(inner)),
             refuse=self._refuse,
+            reduce=True,
         )
 
     def _clipped(
-        self, indices: Sequence[int], gradients: Sequence[Gradient], taus: Sequence[Array]
+        self, indices: Sequence[int], gradients: Sequence[Gradient], scalars: Scalars
     ) -> tuple[list[Gradient], Array | None]:
         """Clips the gradients of some variables, and keeps the record and the threshold's state.
 
         Returns:
             The gradients, in their own dtypes, and whether all were finite, or `None`.
         """
-        wide = clipping.prepared(gradients, ops)
-        finite = all_finite(wide, ops) if self.skip_nonfinite else None
-        if self._moving is None and len(taus) > 1:
+        taus = scalars.thresholds
+        if len(taus) > 1:
             taus = [taus[self._places[i]] for i in indices]
-        state = None if self._state is None else ops.convert_to_tensor(self._state)
-        rows = [] if state is None else [state[i] for i in range(state.shape[0])]
-        places = [0] if self.by == "global" else list(indices)
-        own = None if state is None else ops.stack([rows[i] for i in places])
-        done = clipping.clip(clipping.Clipping(self.by, self._moving), wide, taus, own, ops)
-        if self._state is not None and done.state is not None:
-            for place, i in enumerate(places):
-                rows[i] = done.state[place]
-            self._state.assign(ops.stack(rows))
-        self._keep(done, finite)
-        return [_like(g, like) for g, like in zip(done.gradients, gradients, strict=True)], finite
-
-    def _keep(self, done: clipping.Clipped, finite: Array | None) -> None:
-        counts, sums = ops.convert_to_tensor(self._counts), ops.convert_to_tensor(self._sums)
-        seen = ops.isfinite(done.norm)
-        skipped = ops.cast(False if finite is None else ops.logical_not(finite), "int32")
-        clipped = ops.cast(done.share > 0, "int32") * (1 - skipped)
-        self._counts.assign(counts + ops.stack([1 + 0 * skipped, clipped, skipped]))
-        norm = ops.where(seen, done.norm, 0 * sums[0])
-        largest = ops.maximum(sums[1], norm)
-        share = ops.where(seen, done.share, 0 * sums[0])
-        self._sums.assign(ops.stack([sums[0] + norm, largest, done.threshold, sums[3] + share]))
+        return clipping.clip_and_keep(
+            clipping.Clipping(self.by, self._moving),
+            clipping.Kept(self._state, self._counts, self._sums),
+            indices,
+            gradients,
+            taus,
+            self.skip_nonfinite,
+            ops,
+        )
 
     def finalize_variable_values(self, var_list: list[Variable]) -> None:
         """Puts an average into the variables where one is kept; `fit` calls it at the end.
@@ -351,12 +313,6 @@ class Clip(keras.optimizers.Optimizer):
             aggregation="only_first_replica",
             name=name,
         )
-
-
-def _like(gradient: Gradient, other: Gradient) -> Gradient:
-    """The gradient in another one's dtype."""
-    dtype = sparse.rows(other).dtype
-    return sparse.map_rows(lambda g: ops.cast(g, dtype), gradient)
 
 
 def _check_inner(optimizer: Any) -> None:

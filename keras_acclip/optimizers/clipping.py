@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from keras_acclip import rules
-from keras_acclip._utils.typing import Array, Gradient, Ops
+from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers import sparse
-from keras_acclip.optimizers.step import joint_norm, widened
+from keras_acclip.optimizers.step import all_finite, joint_norm, widened
 from keras_acclip.thresholds import Moving
 
 By = Literal["global", "variable", "coordinate"]
@@ -46,6 +46,111 @@ class Clipped(NamedTuple):
     threshold: Array
     share: Array
     state: Array | None
+
+
+class Record(NamedTuple):
+    """What an optimizer's clipping did so far; scalars.
+
+    Attributes:
+        steps: Steps, skipped ones included.
+        clipped_steps: Steps in which something was clipped.
+        skipped_steps: Steps left out as not finite.
+        mean_norm: Mean of the norm of all gradients together before clipping, over the steps that
+            were taken; 0 before the first.
+        largest_norm: The largest of them.
+        threshold: The threshold of the last step; the largest where there are several.
+        share: Mean share that was clipped: of the norms, or of the coordinates.
+    """
+
+    steps: Array
+    clipped_steps: Array
+    skipped_steps: Array
+    mean_norm: Array
+    largest_norm: Array
+    threshold: Array
+    share: Array
+
+
+class Kept(NamedTuple):
+    """The variables that the clipping keeps.
+
+    Attributes:
+        state: `None`, or the state of the moving threshold, shape `(norms, width)`.
+        counts: Steps, clipped and skipped steps; shape `(3,)`, integers.
+        sums: Sum of the norms, the largest, the last threshold, sum of the shares; shape `(4,)`.
+    """
+
+    state: Variable | None
+    counts: Variable
+    sums: Variable
+
+
+def clip_and_keep(
+    clipping: Clipping,
+    kept: Kept,
+    indices: Sequence[int],
+    gradients: Sequence[Gradient],
+    thresholds: Sequence[Array],
+    skip_nonfinite: bool,
+    ops: Ops,
+) -> tuple[list[Gradient], Array | None]:
+    """Clips gradients, and brings what is kept up to date.
+
+    Args:
+        clipping: How to clip.
+        kept: The variables to update.
+        indices: The gradients' places among all variables, which the state's rows follow.
+        gradients: One gradient a variable, summed over replicas.
+        thresholds: One a variable, or a single one; none where the threshold moves.
+        skip_nonfinite: Whether to look if the gradients are finite.
+        ops: Namespace of array functions.
+
+    Returns:
+        The gradients, in their own dtypes, and whether all were finite, or `None`.
+    """
+    wide = prepared(gradients, ops)
+    finite = all_finite(wide, ops) if skip_nonfinite else None
+    state = None if kept.state is None else ops.convert_to_tensor(kept.state)
+    rows = [] if state is None else [state[i] for i in range(state.shape[0])]
+    places = [0] if clipping.by == "global" else list(indices)
+    own = None if state is None else ops.stack([rows[i] for i in places])
+    done = clip(clipping, wide, thresholds, own, ops)
+    if kept.state is not None and done.state is not None:
+        for place, i in enumerate(places):
+            rows[i] = done.state[place]
+        kept.state.assign(ops.stack(rows))
+    _count(kept, done, finite, ops)
+    return [_like(g, like, ops) for g, like in zip(done.gradients, gradients, strict=True)], finite
+
+
+def record(counts: Variable, sums: Variable, ops: Ops) -> Record:
+    """The `Record` that the variables hold."""
+    steps, clipped, skipped = (ops.convert_to_tensor(counts)[i] for i in range(3))
+    total, largest, threshold, shares = (ops.convert_to_tensor(sums)[i] for i in range(4))
+    taken = ops.cast(steps - skipped, "float32")
+    taken = ops.maximum(taken, ops.ones_like(taken))
+    return Record(steps, clipped, skipped, total / taken, largest, threshold, shares / taken)
+
+
+def _count(kept: Kept, done: Clipped, finite: Array | None, ops: Ops) -> None:
+    counts, sums = ops.convert_to_tensor(kept.counts), ops.convert_to_tensor(kept.sums)
+    nothing = 0 * sums[0]
+    skipped = 0 * counts[0]
+    if finite is not None:
+        skipped = ops.cast(ops.logical_not(finite), counts.dtype)
+    clipped = ops.cast(done.share > 0, counts.dtype) * (1 - skipped)
+    kept.counts.assign(counts + ops.stack([1 + 0 * skipped, clipped, skipped]))
+    seen = ops.isfinite(done.norm)
+    norm = ops.where(seen, done.norm, nothing)
+    share = ops.where(seen, done.share, nothing)
+    largest = ops.maximum(sums[1], norm)
+    kept.sums.assign(ops.stack([sums[0] + norm, largest, done.threshold, sums[3] + share]))
+
+
+def _like(gradient: Gradient, other: Gradient, ops: Ops) -> Gradient:
+    """The gradient in another one's dtype."""
+    dtype = sparse.rows(other).dtype
+    return sparse.map_rows(lambda g: ops.cast(g, dtype), gradient)
 
 
 def prepared(gradients: Sequence[Gradient], ops: Ops) -> list[Gradient]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-from keras_acclip._utils import compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers.step import Scalars, Step, take
 
@@ -36,31 +35,32 @@ def run(
 
 
 def run_around(
-    clip: Callable[[Sequence[Gradient], Sequence[Array]], tuple[list[Gradient], Array | None]],
-    optimizer: Any,
+    clip: Callable[[Sequence[Gradient], Scalars], tuple[list[Gradient], Array | None]],
+    take: Callable[[list[Gradient], Array], None],
+    take_summed: Callable[[list[Gradient], Array], None],
     variables: Sequence[Variable],
     gradients: Sequence[Gradient],
-    scalars: tuple[Array, Sequence[Array]],
+    scalars: Scalars,
     *,
     unless_finite: Sequence[Variable] | None,
     **_: Any,
 ) -> None:
-    """Clips, then lets a Keras optimizer take its step.
+    """Clips, then lets another optimizer take its step.
 
     Args:
-        clip: Function from gradients and thresholds to the clipped gradients and whether they were
+        clip: Function from gradients and scalars to the clipped gradients and whether they were
             finite, or `None`.
-        optimizer: The optimizer whose step follows.
+        take: Takes the step, given the gradients and the learning rate.
+        take_summed: Not used.
         variables: The variables that have a gradient.
         gradients: One gradient a variable.
         scalars: Learning rate and thresholds.
         unless_finite: `None`, or the variables to put back where the gradients were not finite.
     """
-    learning_rate, thresholds = scalars
-    gradients, finite = clip(_arrived(gradients, variables), thresholds)
-    back = unless_finite if finite is not None and unless_finite is not None else ()
+    clipped, finite = clip(_arrived(gradients, variables), scalars)
+    back = unless_finite or ()
     before = [ops.copy(variable) for variable in back]
-    compat.take_step(optimizer, gradients, variables, learning_rate)
+    take(clipped, scalars.learning_rate)
     for variable, old in zip(back, before, strict=True):
         variable.assign(ops.where(finite, ops.convert_to_tensor(variable), old))
 

@@ -40,7 +40,7 @@ def test_a_step_from_outside():
         if take is None:
             adam.apply(gradients, variables)
         else:
-            take(adam, gradients, variables, adam.learning_rate)
+            take(adam, variables, gradients, adam.learning_rate)
         assert int(adam.iterations) == 1
         results.append(np.asarray(variables[0]))
     np.testing.assert_array_equal(*results)
@@ -64,7 +64,7 @@ def test_a_step_from_outside_on_replicas():
         @tf.function
         def replica():
             g = [tf.constant([3.0])]
-            compat.take_summed_step(optimizer, g, [v], optimizer.learning_rate)  # noqa: B023
+            compat.take_summed_step(optimizer, [v], g, optimizer.learning_rate)  # noqa: B023
 
         strategy.run(replica)
         other.apply([tf.constant([3.0])], [alone])
