@@ -345,6 +345,20 @@ class ZScore:
 MOVING = (MovingMoment, MovingQuantile, ZScore)
 
 
+def serialize(threshold: Moving) -> dict[str, Any]:
+    """The config of a threshold that moves, for either version of Keras."""
+    name = type(threshold).__name__
+    return {"class_name": name, "config": dataclasses.asdict(threshold)}  # type: ignore[call-overload]
+
+
+def deserialize(config: dict[str, Any]) -> Moving | None:
+    """The moving threshold that a config describes, or `None` if it describes something else."""
+    for cls in MOVING:
+        if config["class_name"] == cls.__name__:
+            return cls(**config["config"])
+    return None
+
+
 def _set(threshold: Any, **checked: Any) -> None:
     for name, value in checked.items():
         object.__setattr__(threshold, name, value)

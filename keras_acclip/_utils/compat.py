@@ -8,8 +8,9 @@ Subclasses also override hooks that their base classes call and that are private
 - Keras 3's `Optimizer`: `_backend_update_step`, `_apply_weight_decay` and
   `_update_model_variables_moving_average` (`keras_acclip.optimizers.base`);
 - Keras 2's `Optimizer`: `_internal_apply_gradients`, `_deduplicate_sparse_grad`,
-  `_apply_weight_decay`, `_update_model_variables_moving_average`, and those of its legacy
-  optimizers that the Model Garden's moving average calls (`keras_acclip.tf_keras.base`);
+  `_apply_weight_decay`, `_update_model_variables_moving_average`, `_create_iteration_variable`
+  (`keras_acclip.tf_keras.clip`), and those of its legacy optimizers that the Model Garden's moving
+  average calls (`keras_acclip.tf_keras.base`);
 - Keras 2's `Callback`: the attribute `_supports_tf_logs` (`keras_acclip.noise.callback_tf_keras`);
 - the Model Garden's `OrbitExperimentRunner`: `_maybe_build_checkpoint_manager`, which its
   docstring shows as what to override (`keras_acclip.garden.runner`).
@@ -134,6 +135,21 @@ def mark_built(optimizer: Any) -> None:
     `tf_keras.optimizers.Optimizer._built`, as every subclass of Keras 2 sets it.
     """
     optimizer._built = True
+
+
+def is_built(optimizer: Any) -> bool:
+    """Whether a Keras 2 optimizer's slots are made: `Optimizer._built`, which it sets late."""
+    return getattr(optimizer, "_built", False)
+
+
+def callable_list(variables: list[Variable]) -> Any:
+    """A list that returns itself when called, as `tf_keras` has its optimizers' variables.
+
+    `tf_keras.src.optimizers.optimizer.CallableList`.
+    """
+    from tf_keras.src.optimizers import optimizer
+
+    return optimizer.CallableList(variables)
 
 
 def add_to_variables(optimizer: Any, variable: Variable) -> None:

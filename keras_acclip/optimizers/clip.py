@@ -81,11 +81,7 @@ class Clip(keras.optimizers.Optimizer):
     ) -> None:
         _check_inner(optimizer)
         arguments.one_of("by", by, clipping.BY)
-        if isinstance(threshold, dict) and by == "global":
-            raise ValueError(
-                'Argument `threshold` may be a dict with by="variable" or "coordinate" alone: '
-                f"one norm has one threshold. Received: threshold={threshold!r}"
-            )
+        clipping.check_threshold(threshold, by)
         taken_over = {setting: getattr(optimizer, setting) for setting in _TAKEN_OVER}
         super().__init__(
             learning_rate=lambda: optimizer.learning_rate,
@@ -153,11 +149,7 @@ class Clip(keras.optimizers.Optimizer):
 
     @threshold.setter
     def threshold(self, value: float | dict[str, float]) -> None:
-        if self._moving is not None:
-            raise TypeError(
-                "This optimizer was made with a threshold that moves, which is hence not settable. "
-                f"Received: threshold={value!r}"
-            )
+        clipping.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, keras.config.floatx())
 
     @property
@@ -245,6 +237,7 @@ class Clip(keras.optimizers.Optimizer):
             taus,
             self.skip_nonfinite,
             ops,
+            execution.NORM_SLICES,
         )
 
     def finalize_variable_values(self, var_list: list[Variable]) -> None:
@@ -263,7 +256,7 @@ class Clip(keras.optimizers.Optimizer):
         inner: Any = keras.saving.serialize_keras_object(self.inner_optimizer)
         inner["config"] |= {setting: getattr(self, setting) for setting in _TAKEN_OVER}
         if self._moving is not None:
-            threshold: Any = keras.saving.serialize_keras_object(self._moving)
+            threshold: Any = thresholds.serialize(self._moving)
         else:
             threshold = held.config(
                 self._threshold,
@@ -292,9 +285,12 @@ class Clip(keras.optimizers.Optimizer):
         config = dict(config)
 
         def deserialize(saved: dict[str, Any]) -> Any:
-            return keras.saving.deserialize_keras_object(saved, custom_objects)
+            moving = thresholds.deserialize(saved)
+            return moving or keras.saving.deserialize_keras_object(saved, custom_objects)
 
-        config["optimizer"] = deserialize(config["optimizer"])
+        config["optimizer"] = keras.saving.deserialize_keras_object(
+            config["optimizer"], custom_objects
+        )
         config["threshold"] = held.argument(config["threshold"], deserialize)
         return cls(**config)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keras_acclip import rules
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
@@ -85,6 +85,32 @@ class Kept(NamedTuple):
     sums: Variable
 
 
+def check_threshold(threshold: Any, by: By) -> None:
+    """Checks that the argument `threshold` goes with `by`.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if isinstance(threshold, dict) and by == "global":
+        raise ValueError(
+            'Argument `threshold` may be a dict with by="variable" or "coordinate" alone: '
+            f"one norm has one threshold. Received: threshold={threshold!r}"
+        )
+
+
+def check_settable(moving: Moving | None, value: Any) -> None:
+    """Checks that a threshold can be set.
+
+    Raises:
+        TypeError: If it moves.
+    """
+    if moving is not None:
+        raise TypeError(
+            "This optimizer was made with a threshold that moves, which is hence not settable. "
+            f"Received: threshold={value!r}"
+        )
+
+
 def clip_and_keep(
     clipping: Clipping,
     kept: Kept,
@@ -93,6 +119,7 @@ def clip_and_keep(
     thresholds: Sequence[Array],
     skip_nonfinite: bool,
     ops: Ops,
+    slices: int = 1,
 ) -> tuple[list[Gradient], Array | None]:
     """Clips gradients, and brings what is kept up to date.
 
@@ -104,6 +131,7 @@ def clip_and_keep(
         thresholds: One a variable, or a single one; none where the threshold moves.
         skip_nonfinite: Whether to look if the gradients are finite.
         ops: Namespace of array functions.
+        slices: As `rules.global_norm` takes it.
 
     Returns:
         The gradients, in their own dtypes, and whether all were finite, or `None`.
@@ -114,7 +142,7 @@ def clip_and_keep(
     rows = [] if state is None else [state[i] for i in range(state.shape[0])]
     places = [0] if clipping.by == "global" else list(indices)
     own = None if state is None else ops.stack([rows[i] for i in places])
-    done = clip(clipping, wide, thresholds, own, ops)
+    done = clip(clipping, wide, thresholds, own, ops, slices)
     if kept.state is not None and done.state is not None:
         for place, i in enumerate(places):
             rows[i] = done.state[place]

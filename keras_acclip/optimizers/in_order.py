@@ -14,6 +14,8 @@ from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers.step import Scalars, Step, take
 
 ops: Ops = keras.ops
+NORM_SLICES = 1
+"""The slices of `rules.global_norm`."""
 
 
 def run(
