@@ -87,7 +87,10 @@ def test_keras_2_optimizers():
     assert compat.tf_keras_variable_index(optimizer, unknown) is None
     assert float(compat.learning_rate(optimizer)) == 0.5
     assert compat.decays(optimizer, known)
+    assert not compat.is_built(optimizer)
     compat.mark_built(optimizer)
+    assert compat.is_built(optimizer)
+    assert compat.callable_list([known])() == [known]
     with np.testing.assert_raises_regex(ValueError, "before the optimizer is built"):
         optimizer.exclude_from_weight_decay(var_names=["x"])
     compat.add_to_variables(optimizer, unknown)
