@@ -82,20 +82,34 @@ def ours(optimizer):
     return isinstance(optimizer, keras_acclip.ACClip | keras_acclip.GClip)
 
 
+def some(names, quick):
+    """The names as parameters of a test, all but the quick ones slow."""
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_threshold_that_never_binds_changes_nothing(name):
-    """Bit for bit, where both run op by op; to rounding in one XLA computation."""
+    """Bit for bit, where both run op by op."""
     values, steps = numbers(1)
     plain = train(MAKERS[name](), values, steps)
     same = train(Clip(MAKERS[name](), 1e30, **UNCOMPILED), values, steps)
     for a, b in zip(plain, same, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+QUICK = ("Adam", "Muon", "UsersOwn", "AdamW, everything")
+
+
+@pytest.mark.parametrize("name", some(MAKERS, QUICK))
+def test_in_one_xla_computation_it_is_the_same_to_rounding(name):
+    values, steps = numbers(1)
+    plain = train(MAKERS[name](), values, steps)
     compiled = train(Clip(MAKERS[name](), 1e30), values, steps)
     assert reference.relative_error(compiled, plain) <= 1e-5
 
 
 @pytest.mark.parametrize("by", ["global", "variable", "coordinate"])
-@pytest.mark.parametrize("name", ["SGD", "Adam", "ACClip", "Nadam"])
+@pytest.mark.parametrize("name", ["Adam", "ACClip"])
 def test_it_is_the_optimizer_on_clipped_gradients(name, by):
     values, steps = numbers(2)
     expected = train(MAKERS[name](), values, clipped(steps, 0.5, by))
@@ -105,7 +119,9 @@ def test_it_is_the_optimizer_on_clipped_gradients(name, by):
 
 
 # Keras itself can't accumulate gradients on several replicas.
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "AdamW, everything"])
+@pytest.mark.parametrize(
+    "name", some([n for n in MAKERS if n != "AdamW, everything"], ("Adam", "Nadam", "ACClip"))
+)
 def test_two_replicas_equal_one_device(name):
     values, steps = numbers(3)
 
@@ -242,7 +258,7 @@ def test_clipping_with_a_moving_threshold(moving, by):
 
     clean = [shortened(gs, k) for k, gs in enumerate(steps)]
     expected = train(keras.optimizers.SGD(0.1), values, clean)
-    for scale in (1e-3, 1.0, 1e3):
+    for scale in (1e-3, 1e3):
         optimizer = Clip(keras.optimizers.SGD(0.1 / scale), moving, by=by)
         scaled = [[np.float32(scale) * g for g in gs] for gs in steps]
         got = train(optimizer, values, scaled)
