@@ -1,7 +1,6 @@
 """Every command answers at once: what it can tell by its words alone needs no TensorFlow."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,7 @@ HEAVY = {"jax", "keras", "matplotlib", "official", "scipy", "tensorflow", "tf_ke
 
 
 def answer(*words, cwd=None):
-    """Status, output, errors, the packages that were imported, and the seconds of CPU time."""
-
-    def used():
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    before = used()
+    """Status, output, errors and the packages that were imported."""
     process = subprocess.run(
         [sys.executable, "-X", "importtime", *words],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -33,16 +26,15 @@ def answer(*words, cwd=None):
             packages.add(line.rpartition("|")[2].strip().partition(".")[0])
         else:
             errors.append(line)
-    return process.returncode, process.stdout, errors, packages, used() - before
+    return process.returncode, process.stdout, errors, packages
 
 
 @pytest.mark.parametrize("name", ["data", "train", "compare"])
 def test_help_is_quick(name):
-    status, out, errors, packages, seconds = answer("-m", f"keras_acclip.garden.{name}", "--help")
+    status, out, errors, packages = answer("-m", f"keras_acclip.garden.{name}", "--help")
     assert (status, errors) == (0, [])
     assert f"keras_acclip.garden.{name}" in out
     assert not packages & HEAVY
-    assert seconds < 1.5
 
 
 @pytest.mark.parametrize(
