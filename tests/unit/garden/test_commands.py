@@ -55,7 +55,7 @@ def test_help_is_quick(name):
 def test_a_mistake_is_told_at_once(words, tmp_path):
     name, *rest = words.split()
     line = ("-m", f"keras_acclip.garden.{name}", *rest)
-    status, out, errors, packages, _ = answer(*line, cwd=tmp_path)
+    status, out, errors, packages = answer(*line, cwd=tmp_path)
     assert (status, out, len(errors)) == (2, "", 1)
     assert errors[0].startswith("error: ")
     assert not packages & HEAVY
@@ -64,6 +64,6 @@ def test_a_mistake_is_told_at_once(words, tmp_path):
 
 def test_importing_the_package_loads_nothing():
     code = "import keras_acclip.garden as g; g.configs.find('cpu'); g.data.Recipe(); g.compare.Run"
-    status, _, _, packages, _ = answer("-c", code)
+    status, _, _, packages = answer("-c", code)
     assert status == 0
     assert "yaml" in packages and not packages & HEAVY
