@@ -1,35 +1,38 @@
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 
 @pytest.fixture
 def interrupt_next(monkeypatch):
-    """A function: the next run is interrupted once its second epoch is saved but not yet noted."""
-    import experiment
+    """A function: the next script is interrupted once the state after a second row is saved.
 
-    write_json = experiment.write_json
+    The row itself is not noted yet.
 
-    def arrange():
-        deaths = iter([1])
+    Args:
+        resuming: The module of `Work`.
+    """
+
+    def arrange(resuming):
+        write_json, deaths = resuming.write_json, iter([1])
 
         def die_once(path, value):
-            if path.name == "history.json" and len(value) == 2 and next(deaths, None):
+            if path.name == "rows.json" and len(value) == 2 and next(deaths, None):
                 raise KeyboardInterrupt
             write_json(path, value)
 
-        monkeypatch.setattr(experiment, "write_json", die_once)
+        monkeypatch.setattr(resuming, "write_json", die_once)
 
     return arrange
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A folder for what the scripts keep between runs."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def command(request, english, tmp_path_factory):
+def command(request, english, cache):
     """A function: the test module's `job` runs at the smoke scale, on a little English."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
 
     def run(output, *arguments):
         fixed = ["--scale", "smoke", "--text", english, "--cache", cache, "--output", output]
