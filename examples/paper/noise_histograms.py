@@ -95,14 +95,14 @@ def parse_arguments(arguments=None):
     shared.add_images(parser)
     shared.add_jobs(parser)
     options = script.parse(parser, SCALES, arguments)
-    shared.check_text(parser, options)
-    shared.check_images(parser, options)
-    shared.check_warmup(parser, options)
-    shared.check_width(parser, options)
     for name in ("steps", "image_steps"):
         if getattr(options, name) < STAGES[-1]:
             flag = name.replace("_", "-")
             parser.error(f"--{flag} {getattr(options, name)} must be at least {STAGES[-1]}")
+    shared.check_text(parser, options)
+    shared.check_images(parser, options)
+    shared.check_warmup(parser, options)
+    shared.check_width(parser, options)
     if options.noise_batches < LEAST_BATCHES:
         parser.error(f"--noise-batches {options.noise_batches} must be at least {LEAST_BATCHES}")
     return options

@@ -114,7 +114,7 @@ def fit_in_stages(model, stages, batches, measure, work, name, verbose=0):
         The rows, as a list.
     """
     done = len(work.rows(name))
-    if done:
+    if 0 < done < len(stages):
         model.load_weights(work.state(name))
     for first, last in list(itertools.pairwise([0, *stages]))[done:]:
         row = {"step": last}

@@ -7,30 +7,32 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("official") is None, reason="needs the Model Garden"
 )
 
-garden_runs = pytest.importorskip("garden_runs")
+from lab.garden import flags as garden_flags  # noqa: E402
+from lab.garden import pretraining, trainings  # noqa: E402
+from lab.resuming import Work  # noqa: E402
 
 
 def flags(model, optimizer="acclip", hidden=None, folder="runs/a"):
-    override = garden_runs.schedule(3e-3, 40, 10, reports=4) | garden_runs.narrowed(hidden)
-    return garden_runs.training_flags(
+    override = garden_flags.schedule(3e-3, 40, 10, reports=4) | garden_flags.narrowed(hidden)
+    return garden_flags.training_flags(
         "bert_pretraining", (model, optimizer, "cpu"), folder, 3, override
     )
 
 
-@pytest.mark.parametrize(("layers", "model"), garden_runs.MODELS.items())
+@pytest.mark.parametrize(("layers", "model"), garden_flags.MODELS.items())
 def test_a_narrow_model_has_the_layers_of_its_file(layers, model):
-    encoder = garden_runs.parameters(flags(model, hidden=64)).task.model.encoder.bert
+    encoder = garden_flags.parameters(flags(model, hidden=64)).task.model.encoder.bert
     assert encoder.num_layers == int(layers)
     assert (encoder.hidden_size, encoder.intermediate_size) == (64, 256)
     assert encoder.hidden_size % encoder.num_attention_heads == 0
     assert encoder.dropout_rate == encoder.attention_dropout_rate == 0
-    whole = garden_runs.parameters(flags(model)).task.model.encoder.bert
+    whole = garden_flags.parameters(flags(model)).task.model.encoder.bert
     assert whole.hidden_size == {"2": 128, "6": 768, "12": 768, "24": 1024}[layers]
     assert whole.dropout_rate == 0.1
 
 
 def test_the_schedule_is_the_one_asked_for():
-    trainer = garden_runs.parameters(flags("bert_tiny")).trainer
+    trainer = garden_flags.parameters(flags("bert_tiny")).trainer
     assert (trainer.train_steps, trainer.steps_per_loop, trainer.summary_interval) == (40, 10, 10)
     rate = trainer.optimizer_config.learning_rate.polynomial
     assert (rate.initial_learning_rate, rate.decay_steps) == (3e-3, 40)
@@ -38,12 +40,12 @@ def test_the_schedule_is_the_one_asked_for():
 
 
 def test_the_command_line_has_the_same_flags(tmp_path, capsys):
-    trainings = trainings_in(tmp_path)
-    garden_runs.print_commands([trainings], [("acclip", 1e-3, 0), ("sgd", 0.1, 1)])
+    made, plan = trainings_in(tmp_path), [("acclip", 1e-3, 0), ("sgd", 0.1, 1)]
+    trainings.print_commands([made], plan)
     lines = capsys.readouterr().out.splitlines()
-    for line, spec in zip(lines, [("acclip", 1e-3, 0), ("sgd", 0.1, 1)], strict=True):
+    for line, spec in zip(lines, plan, strict=True):
         assert line.startswith("python -m keras_acclip.garden.train --experiment=acclip/bert_pret")
-        assert all(flag in line for flag in trainings.flags(*spec))
+        assert all(flag in line for flag in made.flags(spec))
 
 
 def test_history_is_what_the_summaries_hold(tmp_path):
@@ -51,13 +53,13 @@ def test_history_is_what_the_summaries_hold(tmp_path):
 
     folder = write_run(tmp_path / "a", validation_loss=2.5, masked_lm_accuracy=0.25)
     measures = {"val_loss": ("validation_loss", 1), "percent": ("masked_lm_accuracy", 100)}
-    first, last = garden_runs.history(folder, measures, tokens_per_step=100)
+    first, last = trainings.history(folder, measures, tokens_per_step=100)
     assert (first["step"], first["val_loss"], first["percent"]) == (20, 3.5, 125)
     assert (last["step"], last["val_loss"], last["percent"]) == (40, 2.5, 25)
     # The speed is the median of the loops after the first: 7 of 7, 5, 9.
     assert last["tokens_per_second"] == 700
     assert first["seconds"] + last["seconds"] == pytest.approx(40 / 7)
-    assert garden_runs.history(tmp_path / "none", measures, 1) == []
+    assert trainings.history(tmp_path / "none", measures, 1) == []
 
 
 def trainings_in(output, jobs=1):
@@ -65,7 +67,6 @@ def trainings_in(output, jobs=1):
     (output / "data").mkdir(exist_ok=True)
     (output / "data" / "data.yaml").write_text("{}")
     options = argparse.Namespace(
-        output=output,
         runtime="cpu",
         jobs=jobs,
         steps=40,
@@ -74,40 +75,44 @@ def trainings_in(output, jobs=1):
         batch_size=4,
         sequence_length=32,
     )
-    return garden_runs.Trainings("bert_pretraining", "2", options, lambda *_: {}, {})
+    work = Work(output, {})
+    return trainings.Trainings("bert_pretraining", "2", options, work, lambda *_: {}, {})
 
 
 def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     plan = [("acclip", 1e-3, seed) for seed in range(3)]
-    trainings, trained = trainings_in(tmp_path), []
+    made, trained = trainings_in(tmp_path), []
     rows = {0: [{"step": 40}], 1: [{"step": 20}], 2: []}
-    monkeypatch.setattr(garden_runs, "history", lambda folder, *_: rows[int(folder.name[-1])])
+    monkeypatch.setattr(trainings, "history", lambda folder, *_: rows[int(folder.name[-1])])
 
     def train(flags):
-        trained.append(int(garden_runs.value(flags, "seed")))
+        trained.append(int(garden_flags.value(flags, "seed")))
         rows[trained[-1]] = [{"step": 40, "loss": 1.0}]
 
-    monkeypatch.setattr(garden_runs, "train", train)
-    wait = trainings.start(plan)
+    monkeypatch.setattr(trainings, "train", train)
+    wait = made.start(plan)
     # The last one first: the others are trained on the way.
-    assert wait(*plan[2])["history"] == [{"step": 40, "loss": 1.0}]
+    assert wait(plan[2])["history"] == [{"step": 40, "loss": 1.0}]
     assert trained == [1, 2]
-    assert wait(*plan[0]) == {
+    assert wait(plan[0]) == {
         "optimizer": "acclip",
         "learning_rate": 1e-3,
         "seed": 0,
         "history": [{"step": 40}],
     }
-    wait(*plan[1])
+    wait(plan[1])
     assert trained == [1, 2]
+    # From now on what came out is kept, whatever becomes of the summaries.
+    rows.clear()
+    assert trainings_in(tmp_path).start(plan)(plan[2])["history"] == [{"step": 40, "loss": 1.0}]
 
 
 def test_a_training_that_fails_ends_the_command_with_one_line(tmp_path, capsys):
-    plan, trainings = [("acclip", 1e-3, 0)], trainings_in(tmp_path)
+    plan, made = [("acclip", 1e-3, 0)], trainings_in(tmp_path)
     report = pytest.fail
-    assert garden_runs.conduct([trainings], plan, report, "val_loss", "validation loss") == 1
+    assert trainings.conduct([made], plan, report, "val_loss", "validation loss") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    folder = trainings.folder(*plan[0])
+    folder = made.folder(plan[0])
     assert line.startswith(f"error: {folder}: ")
     assert line.endswith(f"(see {folder}/train.log)")
     assert "Traceback" in (folder / "train.log").read_text()
@@ -117,7 +122,7 @@ def test_what_a_training_prints_goes_into_its_log(tmp_path, capfd):
     import os
 
     log = tmp_path / "train.log"
-    with garden_runs.output_into(log):
+    with trainings.output_into(log):
         print("from Python")
         os.write(2, b"from C++\n")
     print("after")
@@ -137,8 +142,6 @@ def test_what_a_training_prints_goes_into_its_log(tmp_path, capfd):
     ],
 )
 def test_bad_options_are_named(line, message, capsys):
-    import bert
-
     with pytest.raises(SystemExit):
-        bert.parse_arguments(line)
+        pretraining.parse_arguments("doc", line)
     assert message in capsys.readouterr().err
