@@ -13,14 +13,7 @@ import tf_keras
 from official.modeling import performance
 
 from keras_acclip.garden import train
-from tests.integration.garden.runs import (
-    ENCODER,
-    LENGTH,
-    overrides,
-    parse,
-    write_answers,
-    write_records,
-)
+from tests.integration.garden.runs import ENCODER, LENGTH, overrides, parse, write_answers, write_records
 
 OPTIMIZERS = {
     "acclip": {},

@@ -82,9 +82,7 @@ def of_two_workers(case, data, folder, steps=20):
     Each case has processes of its own, as a second strategy in a process would reuse the first
     one's collective keys.
     """
-    run_processes(
-        "tests.integration.garden.workers", lambda _: [data, case, str(steps), str(folder)]
-    )
+    run_processes("tests.integration.garden.workers", lambda _: [data, case, str(steps), str(folder)])
     return [list(np.load(folder / f"weights-{worker}.npz").values()) for worker in range(2)]
 
 

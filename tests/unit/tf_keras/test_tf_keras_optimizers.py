@@ -549,9 +549,9 @@ def test_mixed_precision(cls, replicas):
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
     assert isinstance(model.optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
-    assert {
-        s.dtype.name for held in model.optimizer.inner_optimizer._slots for s in held.values()
-    } <= {"float32"}
+    assert {s.dtype.name for held in model.optimizer.inner_optimizer._slots for s in held.values()} <= {
+        "float32"
+    }
     assert 0 < reference.relative_error(model.get_weights(), expected.get_weights()) <= 2e-3
 
 
