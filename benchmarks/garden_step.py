@@ -46,7 +46,7 @@ def measure(model, optimizer, steps, options):
     import tensorflow as tf
     from official.core import task_factory, train_utils
 
-    from keras_acclip.garden import configs, train
+    from keras_acclip.garden import Trainer, configs, experiments  # noqa: F401
 
     files = [model, optimizer, "pretraining_128", "cpu", *([options.data] if options.data else [])]
     override = {
@@ -67,7 +67,7 @@ def measure(model, optimizer, steps, options):
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         task = task_factory.get_task(params.task)
         trainer = train_utils.create_trainer(
-            params, task, train=True, evaluate=False, trainer_cls=train.Trainer
+            params, task, train=True, evaluate=False, trainer_cls=Trainer
         )
     seconds = []
     for _ in range(1 + steps):

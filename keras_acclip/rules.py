@@ -11,6 +11,7 @@ Reference: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,11 @@ class Rule(Protocol):
     @property
     def clips_jointly(self) -> bool:
         """Whether `factor` is to be applied to all gradients."""
+        ...
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether `factor` or `step` takes a threshold; else it is a slot."""
         ...
 
     def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
@@ -101,6 +107,11 @@ class GClip:
     @property
     def clips_jointly(self) -> bool:
         """`True`: the norm is that of all variables."""
+        return True
+
+    @property
+    def has_threshold(self) -> bool:
+        """`True`."""
         return True
 
     def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
@@ -170,6 +181,11 @@ class CClip:
     def clips_jointly(self) -> bool:
         """`False`: each coordinate is clipped by itself."""
         return False
+
+    @property
+    def has_threshold(self) -> bool:
+        """`True`."""
+        return True
 
     def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
         """1, whatever the norm."""
@@ -253,6 +269,11 @@ class ACClip:
         """`False`: each coordinate is clipped by itself."""
         return False
 
+    @property
+    def has_threshold(self) -> bool:
+        """`False`: the thresholds are a slot."""
+        return False
+
     def factor(self, norm: Array, threshold: Array, ops: Ops) -> Array:
         """1, whatever the norm."""
         return ops.ones_like(norm)
@@ -293,6 +314,13 @@ class ACClip:
             denominator = denominator * (ops.sqrt(self.beta_2 * v) + epsilon)
             kept += (v,)
         return (learning_rate * moment) * (tau / denominator), kept
+
+
+def config(rule: Rule) -> dict[str, float | bool | str]:
+    """A rule's hyperparameters, from which its class makes it again."""
+    if not dataclasses.is_dataclass(rule) or isinstance(rule, type):
+        raise TypeError(f"A rule is a dataclass. Received: {rule!r}")
+    return dataclasses.asdict(rule)
 
 
 def global_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:

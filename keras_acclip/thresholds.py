@@ -47,8 +47,8 @@ class PowerThreshold(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: int | Array) -> Array:
         """Returns τ_k as a float32 scalar for `step` = k − 1, a whole number or integer tensor."""
-        k = keras.ops.cast(step, "float32") + 1.0
-        return rules.power_threshold(k, self.scale, self.alpha)
+        k: Array = keras.ops.cast(step, "float32")
+        return rules.power_threshold(k + 1.0, self.scale, self.alpha)
 
     def get_config(self) -> dict[str, float]:
         """Returns the arguments from which `from_config` makes the same schedule."""

@@ -66,6 +66,26 @@ def fit(name):
     return [keras.ops.convert_to_numpy(w) for w in model.weights]
 
 
+def sparse_gradients():
+    """JAX's BCOO gradients, which Keras's own optimizers take too: beside their dense form."""
+    from jax.experimental import sparse
+
+    rng = np.random.default_rng(3)
+    dense = np.float32(rng.standard_normal((6, 2)) * (rng.random((6, 1)) < 0.5))
+    for cls, kwargs in ((GClip, {"momentum": 0.5}), (CClip, {}), (ACClip, {"alpha": 1.5})):
+        results = []
+        for wrap in (lambda o: o, keras.optimizers.LossScaleOptimizer):
+            for g in (keras.ops.convert_to_tensor(dense), sparse.BCOO.fromdense(dense)):
+                v = keras.Variable(np.ones((6, 2), np.float32))
+                optimizer = wrap(cls(0.1, **kwargs))
+                optimizer.build([v])
+                values = [own.value for own in optimizer.variables]
+                (x,), _ = optimizer.stateless_apply(values, [g], [v.value])
+                results.append(np.asarray(x))
+        np.testing.assert_array_equal(results[0], results[1])
+        np.testing.assert_array_equal(results[2], results[3])
+
+
 def refuses_to_compile():
     try:
         ACClip(jit_compile=True)
@@ -76,6 +96,8 @@ def refuses_to_compile():
 
 if __name__ == "__main__":
     results = {"refused": refuses_to_compile()}
+    if keras.backend.backend() == "jax":
+        sparse_gradients()
     for name in MAKERS:
         results |= {f"apply-{name}-{i}": v for i, v in enumerate(apply(name))}
         results |= {f"fit-{name}-{i}": v for i, v in enumerate(fit(name))}

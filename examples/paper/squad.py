@@ -124,8 +124,7 @@ def make_data(options, pretrained):
         options: The command line's.
         pretrained: `bert.py`'s, for the text and the vocabulary.
     """
-    from keras_acclip.garden.questions import make_questions
-    from keras_acclip.garden.squad_data import Windows, make_squad_data
+    from keras_acclip.garden.data import Windows, make_questions, make_squad_data
 
     train, dev = options.train, options.dev
     if not train:

@@ -9,15 +9,24 @@ Subclasses also override hooks that their base classes call and that are private
   `_update_model_variables_moving_average` (`keras_acclip.optimizers.base`);
 - Keras 2's `Optimizer`: `_internal_apply_gradients`, `_deduplicate_sparse_grad`,
   `_apply_weight_decay`, `_update_model_variables_moving_average`, and those of its legacy
-  optimizers that the Model Garden's moving average calls (`keras_acclip.tf_keras.base`).
+  optimizers that the Model Garden's moving average calls (`keras_acclip.tf_keras.base`);
+- Keras 2's `Callback`: the attribute `_supports_tf_logs` (`keras_acclip.noise.callback_tf_keras`);
+- the Model Garden's `OrbitExperimentRunner`: `_maybe_build_checkpoint_manager`, which its
+  docstring shows as what to override (`keras_acclip.garden.runner`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_acclip._utils.typing import Array, Variable
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # --- optimizers -------------------------------------------------------------------------------
 
@@ -55,6 +64,14 @@ def learning_rate(optimizer: Any) -> Any:
     `Optimizer._learning_rate` of Keras 3 and of Keras 2: `learning_rate` is its current value.
     """
     return optimizer._learning_rate
+
+
+def set_learning_rate(base: Any, optimizer: Any, learning_rate: Any) -> None:
+    """Sets the learning rate as the class `base` does it, of an optimizer that checks it first.
+
+    The setter of a property is not to be had through `super()`.
+    """
+    base.learning_rate.fset(optimizer, learning_rate)
 
 
 def moving_averages(optimizer: Any) -> list[Variable | None]:
@@ -150,3 +167,153 @@ def shared_name(variable: Any) -> str:
     `Variable._shared_name`, as Keras 2 names slots.
     """
     return variable._shared_name
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+# Datasets whose order moves on with each pass, and the input that names the state they share.
+_SHUFFLES = {"ShuffleDatasetV3": 4, "ShuffleAndRepeatDatasetV2": 5}
+_CACHES = ("CacheDataset", "CacheDatasetV2")
+
+
+def copy_dataset(dataset: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    """Returns a dataset that starts where `dataset` started when it was made.
+
+    Stands for the serialized graph of a dataset, whose operators and inputs are documented nowhere.
+    Shuffles share the state of their seeds through a handle, and caches their contents: the copy
+    gets fresh handles and reads past the caches.
+
+    Nothing public reads a shuffled dataset and leaves its next passes as they were. `save`,
+    `snapshot`, `with_options`, `tf.data.experimental.from_variant` and serializing without a change
+    share the shuffles' state; restoring a checkpoint of an iterator puts that back to after the
+    iterator was made, not before. `tf.data.experimental.service` does keep it, but a shuffle
+    without a seed then gives other batches each time, a cache in a file that is not read to its end
+    fails the training that follows, and the process listens on two ports.
+
+    Args:
+        dataset: A `tf.data.Dataset`.
+        seed: Seed of shuffles that have none, a whole number.
+
+    Raises:
+        tf.errors.OpError: If TensorFlow cannot serialize the dataset.
+    """
+    import tensorflow as tf
+
+    graph = tf.compat.v1.GraphDef.FromString(
+        tf.raw_ops.DatasetToGraphV2(
+            input_dataset=tf.data.experimental.to_variant(dataset), external_state_policy=1
+        ).numpy()
+    )
+    nodes = {node.name: node for node in graph.node}
+
+    def own(node: Any, position: int, suffix: str) -> Any:
+        constant = graph.node.add()
+        constant.CopyFrom(nodes[node.input[position]])
+        constant.name = f"{node.name}/{suffix}"
+        node.input[position] = constant.name
+        return constant.attr["value"].tensor
+
+    for node in list(graph.node):
+        for position, name in enumerate(node.input):
+            # Names after a caret are of nodes that must run before, such as a table's loading.
+            while name in nodes and nodes[name].op in _CACHES:
+                name = nodes[name].input[0]
+            node.input[position] = name
+        if node.op in _SHUFFLES:
+            handle = own(node, _SHUFFLES[node.op], "handle").resource_handle_val[0]
+            handle.name = f"{node.name}/{os.urandom(8).hex()}"
+            seeds = [tf.make_ndarray(nodes[node.input[i]].attr["value"].tensor) for i in (2, 3)]
+            if not any(seeds):
+                own(node, 2, "seed").CopyFrom(tf.make_tensor_proto(seed + 1, tf.int64))
+    variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
+    return tf.data.experimental.from_variant(variant, dataset.element_spec)
+
+
+def seed_states(model: Any) -> list[Variable]:
+    """Returns the states of a Keras 3 model's seed generators, as variables.
+
+    Stands for the name that Keras gives to them: a model lists its variables, but not which of them
+    belong to a `keras.random.SeedGenerator`.
+    """
+    return [v for v in model.variables if v.name == "seed_generator_state"]
+
+
+def seed_layers(model: Any, draw: Callable[[], Array]) -> dict[Any, Any]:
+    """Lets a Keras 2 model's random layers draw stateless numbers, from now on.
+
+    Stands for the `_random_generator` of a `tf_keras` layer. Its public arguments and
+    `tf.random.set_seed` choose where a sequence begins, but not which numbers a given step draws.
+
+    Args:
+        model: A `tf_keras.Model`.
+        draw: A function without arguments that returns a seed, an int32 tensor of shape `(2,)`.
+
+    Returns:
+        A dict from the layers to the random generators that they had.
+    """
+    before = {m: m._random_generator for m in model.submodules if hasattr(m, "_random_generator")}
+    for layer, generator in before.items():
+        stateless = type(generator)(seed=0, rng_type=generator.RNG_STATELESS)
+        stateless.make_seed_for_stateless_op = draw
+        # Past Keras, which would track it.
+        object.__setattr__(layer, "_random_generator", stateless)
+    return before
+
+
+@contextlib.contextmanager
+def seeded_layers(model: Any, seed: Array) -> Iterator[None]:
+    """Lets a Keras 2 model's random layers draw stateless numbers from `seed`, inside the context.
+
+    Stands for the same as `seed_layers`, and puts it back.
+
+    Args:
+        model: A `tf_keras.Model`.
+        seed: An int32 tensor of shape `(2,)`.
+    """
+    import tensorflow as tf
+
+    draws = itertools.count()
+
+    def draw() -> Array:
+        return tf.random.fold_in(seed, next(draws))
+
+    before = seed_layers(model, draw)
+    try:
+        yield
+    finally:
+        for layer, generator in before.items():
+            object.__setattr__(layer, "_random_generator", generator)
+
+
+# --- garden ------------------------------------------------------------------------------------
+
+
+def create_slots(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Makes the variables that a Keras 2 optimizer keeps, before its first step.
+
+    A legacy optimizer has `_create_all_weights` for it, and nothing public; it would make them in
+    its first step, which is then traced a second time. All others have `build`.
+
+    Args:
+        optimizer: A `tf_keras.optimizers.Optimizer` or `tf_keras.optimizers.legacy.Optimizer`.
+        variables: What it trains.
+    """
+    import tf_keras
+
+    if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)
+
+
+def set_latest_checkpoint(manager: tf.train.CheckpointManager, path: str | None) -> None:
+    """Has a checkpoint manager restore another checkpoint than its own directory's newest.
+
+    `tf.train.CheckpointManager.latest_checkpoint` can only be read. A worker that is not the chief
+    saves in a directory of its own, where the Model Garden's manager would look for checkpoints.
+
+    Args:
+        manager: The manager.
+        path: The checkpoint's prefix, or `None` for none.
+    """
+    manager._latest_checkpoint = path

@@ -1,18 +1,30 @@
 """Work shared out among processes."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 class KilledError(RuntimeError):
     """A process was killed at its work, usually for want of memory."""
 
 
-def run(function, tasks, processes, prepare=None):
+def run(
+    function: Callable[[_Task], _Result],
+    tasks: Sequence[_Task],
+    processes: int,
+    prepare: Callable[[], object] | None = None,
+) -> Iterator[_Result]:
     """Yields `function(task)` for each task, in the order in which they are ready.
 
     Where the caller stops before the end, as at Ctrl-C, the processes are ended in midst of their
@@ -47,19 +59,24 @@ def run(function, tasks, processes, prepare=None):
         pool.shutdown(cancel_futures=True)
 
 
-def _start(prepare):
+def _start(prepare: Callable[[], object] | None) -> None:
     """Has a worker die with its parent, and without a word at Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
     if prepare:
         prepare()
 
 
-def available_cpus():
+def available_cpus() -> int:
     """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

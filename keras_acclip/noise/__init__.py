@@ -3,29 +3,52 @@
 The public names load where they are first used, so that importing this package costs nothing.
 """
 
-import importlib
+from __future__ import annotations
 
-_HOMES = {
-    "GradientNoise": "callback",
-    "NoiseSample": "sampling",
-    "TailEstimate": "tails",
-    "Verdict": "tails",
-    "classify": "tails",
-    "hill": "tails",
-    "measure_noise": "sampling",
-}
-_MODULES = ("callback", "plots", "sampling", "tails")
+from typing import TYPE_CHECKING
 
-__all__ = [*_HOMES, *_MODULES]
+from keras_acclip._utils import lazy
 
+if TYPE_CHECKING:
+    from keras_acclip.noise import plots as plots
+    from keras_acclip.noise import tails as tails
+    from keras_acclip.noise.advice import Advice as Advice
+    from keras_acclip.noise.callback import GradientNoise as GradientNoise
+    from keras_acclip.noise.measure import NoiseMeter as NoiseMeter
+    from keras_acclip.noise.measure import measure_noise as measure_noise
+    from keras_acclip.noise.sample import NoiseSample as NoiseSample
+    from keras_acclip.noise.tails import TailEstimate as TailEstimate
+    from keras_acclip.noise.tails import Verdict as Verdict
+    from keras_acclip.noise.tails import classify as classify
+    from keras_acclip.noise.tails import hill as hill
 
-def __getattr__(name):
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "Advice",
+    "GradientNoise",
+    "NoiseMeter",
+    "NoiseSample",
+    "TailEstimate",
+    "Verdict",
+    "classify",
+    "hill",
+    "measure_noise",
+    "plots",
+    "tails",
+]
 
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy.attach(
+    __name__,
+    {
+        "Advice": "advice",
+        "GradientNoise": "callback",
+        "NoiseMeter": "measure",
+        "NoiseSample": "sample",
+        "TailEstimate": "tails",
+        "Verdict": "tails",
+        "classify": "tails",
+        "hill": "tails",
+        "measure_noise": "measure",
+        "plots": "plots",
+        "tails": "tails",
+    },
+)

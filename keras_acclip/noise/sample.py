@@ -1,14 +1,23 @@
-"""A sample of gradient-noise norms: its numbers, its file, its verdict and what follows from it."""
+"""A sample of gradient-noise norms: its numbers, its file and its summary."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from keras_acclip import thresholds
+from keras_acclip._utils import files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from keras_acclip.noise.advice import Advice
+    from keras_acclip.noise.tails import TailEstimate, Verdict
 
 _FORMAT = "keras_acclip.NoiseSample/1"
 _ARRAYS = (
@@ -20,32 +29,6 @@ _ARRAYS = (
     "group_gradient_norms",
     "group_mean_gradient_norms",
 )
-# Theorem 2 needs α in (1, 2], and its threshold overflows near 1.
-_LEAST_ALPHA = 1.1
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What a measured gradient noise suggests for training; `str()` gives it in plain words.
-
-    Attributes:
-        optimizer: `"ACClip"` or `"SGD with momentum"`: what to start with.
-        learning_rate: η of Theorem 2 for GClip.
-        threshold: τ of Theorem 2 for GClip, in the gradient's units.
-        alpha: The α in (1, 2] that they are taken at.
-        sigma: σ = (mean norm^α)^(1/α), in the gradient's units.
-        text: The advice, how it was reached and how sure it is.
-    """
-
-    optimizer: str
-    learning_rate: float
-    threshold: float
-    alpha: float
-    sigma: float
-    text: str
-
-    def __str__(self):
-        return self.text
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,38 +66,38 @@ class NoiseSample:
     losses: np.ndarray
     batch_sizes: np.ndarray
     mean_gradient_norm: float
-    groups: tuple = ()
+    groups: tuple[str, ...] = ()
     group_norms: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     group_gradient_norms: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     group_mean_gradient_norms: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    group_parameters: tuple = ()
+    group_parameters: tuple[int, ...] = ()
     nonfinite: int = 0
     dropped: int = 0
     parameters: int = 0
     model: str = ""
     step: int = -1
     interrupted: bool = False
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """How many norms there are."""
         return len(self.norms)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """The norms."""
         return np.array(self.norms, dtype=dtype, copy=True if copy is None else copy)
 
     @property
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """Weight of each batch in ḡ; float64, shape `(n,)`, summing to 1."""
         return self.batch_sizes / self.batch_sizes.sum()
 
     @property
-    def norm(self):
+    def norm(self) -> float:
         """Mean of the norms, weighted by batch sizes; NaN of no norms."""
         return float(np.sum(self.weights * self.norms)) if len(self) else float("nan")
 
-    def variance(self, unbiased=True):
+    def variance(self, unbiased: bool = True) -> float:
         """E‖g − ∇f(x)‖², in the gradient's units squared; NaN of fewer than two norms.
 
         Args:
@@ -128,11 +111,11 @@ class NoiseSample:
         return biased / (1 - float(np.sum(weights**2))) if unbiased else biased
 
     @property
-    def std(self):
+    def std(self) -> float:
         """σ = √E‖g − ∇f(x)‖², from the unbiased variance."""
         return float(np.sqrt(self.variance()))
 
-    def group(self, name):
+    def group(self, name: str) -> NoiseSample:
         """Returns the sample of one group of variables, by its name in `groups`.
 
         Raises:
@@ -155,25 +138,33 @@ class NoiseSample:
             model=f"{self.model}/{name}",
         )
 
-    def tail_index(self, **kwargs):
-        """Returns Hill's `TailEstimate` of the norms; arguments as in `tails.hill`."""
+    def tail_index(self, k: int | None = None, confidence: float = 0.95) -> TailEstimate:
+        """Returns Hill's `TailEstimate` of the norms.
+
+        Args:
+            k: How many of the largest norms to use. Default: chosen from the data.
+            confidence: Level of the interval, between 0 and 1. Defaults to 0.95.
+
+        Raises:
+            ValueError: As `tails.hill`.
+        """
         from keras_acclip.noise import tails
 
-        return tails.hill(self.norms, **kwargs)
+        return tails.hill(self.norms, k, confidence)
 
-    def classify(self):
+    def classify(self) -> Verdict:
         """Returns the `Verdict` on the norms: heavy-tailed, concentrated or undecided."""
         from keras_acclip.noise import tails
 
         return tails.classify(self.norms)
 
-    def plot(self, title=None):
+    def plot(self, title: str | None = None) -> Figure:
         """Draws the panel of Figure 1 of the paper; returns a matplotlib `Figure`."""
         from keras_acclip.noise import plots
 
         return plots.panel(self, title=title or self._where())
 
-    def summary(self):
+    def summary(self) -> str:
         """Returns a few lines of text: what was measured, the noise, and the verdict."""
         lines = [
             f"Gradient noise of {self._where()}: {len(self)} batches, "
@@ -210,7 +201,12 @@ class NoiseSample:
         ]
         return "\n".join(lines)
 
-    def advice(self, steps=10_000, smoothness=1.0, initial_gap=None):
+    def advice(
+        self,
+        steps: int = 10_000,
+        smoothness: float = 1.0,
+        initial_gap: float | None = None,
+    ) -> Advice:
         """Says what the noise suggests for training, and how sure that is.
 
         The threshold and learning rate are those of Theorem 2 for GClip, at the measured α (Hill's,
@@ -234,54 +230,18 @@ class NoiseSample:
         References:
             Zhang et al. (2020), Theorem 2 and Section 4.
         """
-        from keras_acclip.noise import tails
+        from keras_acclip.noise.advice import advise
 
-        if len(self) < 2 or not self.norms.any():
-            raise ValueError(f"No advice on {len(self)} norms, {np.sum(self.norms > 0)} above 0.")
-        verdict = self.classify()
-        heavy = verdict.label == "heavy-tailed"
-        alpha = float(np.clip(verdict.hill.alpha, _LEAST_ALPHA, 2.0)) if heavy else 2.0
-        sigma = tails.alpha_moment(self.norms, alpha) ** (1 / alpha)
-        if initial_gap is None:
-            gap = max(float(np.mean(self.losses)), np.finfo(np.float32).eps)
-        else:
-            gap = initial_gap
-        rate, threshold = thresholds.nonconvex_constants(smoothness, sigma, alpha, steps, gap)
-        optimizer = "SGD with momentum" if verdict.label == "concentrated" else "ACClip"
-        clipped = np.mean(self.gradient_norms > threshold)
-        text = (
-            f"{_FIRST[verdict.label]} {verdict.reason}\n"
-            f"GClip by Theorem 2, with alpha = {alpha:.3g}, sigma = {sigma:.3g}, "
-            f"{steps:,} steps, L = {smoothness:g}"
-            f"{' (assumed)' if smoothness == 1.0 else ''} and F0 = {gap:.3g}"
-            f"{' (the mean loss)' if initial_gap is None else ''}: threshold {threshold:.3g}, "
-            f"learning rate {rate:.3g}. The threshold lies above {1 - clipped:.0%} of the measured "
-            "gradient norms. These are worst-case constants: a larger learning rate may do.\n"
-            f"How sure: {self._certainty(verdict)}"
-        )
-        return Advice(optimizer, rate, threshold, alpha, sigma, text)
+        return advise(self, steps, smoothness, initial_gap)
 
-    def _certainty(self, verdict):
-        sure = {
-            "heavy-tailed": "the interval of the tail index lies below 2, but a few laws with "
-            "finite variance look the same in samples of this size",
-            "concentrated": f"{len(self)} batches show no event rarer than about 1 in {len(self)}",
-            "undecided": "not sure at all; measure more batches, or single examples",
-        }[verdict.label]
-        return (
-            f"{sure}. It holds for this model, these batch sizes and "
-            f"{'this point of training' if self.step < 0 else f'step {self.step:,}'}; "
-            "noise changes during training."
-        )
-
-    def _where(self):
+    def _where(self) -> str:
         return self.model + (f" at step {self.step:,}" if self.step >= 0 else "")
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> str:
         """Writes the sample to one `.npz` file, whole or not at all.
 
         Args:
-            path: Where to; `.npz` is appended if missing.
+            path: Where to; `.npz` is appended if missing, and its folder is made.
 
         Returns:
             The path written, a string.
@@ -291,19 +251,13 @@ class NoiseSample:
         header = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _ARRAYS
         }
-        partial = f"{path}.partial"
-        with open(partial, "wb") as file:
-            np.savez(
-                file,
-                format=_FORMAT,
-                header=json.dumps(header),
-                **{name: getattr(self, name) for name in _ARRAYS},
-            )
-        os.replace(partial, path)
+        contents: dict[str, Any] = {"format": _FORMAT, "header": json.dumps(header)}
+        contents |= {name: getattr(self, name) for name in _ARRAYS}
+        files.write_atomically(path, lambda file: np.savez(file, **contents))
         return path
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> NoiseSample:
         """Reads a sample that `save` wrote.
 
         Raises:
@@ -321,13 +275,3 @@ class NoiseSample:
             raise ValueError(f"{path} holds no NoiseSample: {error}") from error
         tuples = {name: tuple(header[name]) for name in ("groups", "group_parameters")}
         return cls(**arrays, **header | tuples)
-
-
-_FIRST = {
-    "heavy-tailed": "Heavy-tailed noise: clip. Start with ACClip, or GClip as below; plain "
-    "momentum may be thrown off by single batches.",
-    "concentrated": "Concentrated noise: clipping isn't needed for it. SGD with momentum suits "
-    "this noise; an adaptive method may still help for other reasons.",
-    "undecided": "Undecided noise: ACClip or GClip are the safe choice, and cost little if the "
-    "noise turns out concentrated.",
-}

@@ -7,8 +7,13 @@ relative standard error is at most √(2/k), that of the norm √(1/(2k)): 0.28%
 Reference: Charikar, Chen and Farach-Colton, "Finding frequent items in data streams", 2002.
 """
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from keras_acclip._utils.typing import Array, Ops
 
 # The largest prime below 2^16: with a prime, rows and columns of weight matrices do not fall
 # together.
@@ -17,6 +22,27 @@ BUCKETS = 65521
 # How many rows of buckets a sweep sums side by side: enough to share among threads, few enough to
 # stay in a cache.
 _SLAB = 8
+
+
+Term: TypeAlias = Callable[..., Sequence[Array]]
+"""`term(i, *slabs)`: the arrays that a sweep sums, of a slab's number and the slabs."""
+
+
+class Sweep(Protocol):
+    """A loop over the slabs of long vectors."""
+
+    def __call__(
+        self, term: Term, flats: Sequence[Array], size: int, count: int
+    ) -> Sequence[Array]:
+        """Returns the sum over i < count of the arrays that `term(i, *slabs)` returns.
+
+        Args:
+            term: What is summed; i is a uint32 scalar, a slab `flat[i * size : (i + 1) * size]`.
+            flats: Long vectors of one length.
+            size: Coordinates of a slab.
+            count: Number of slabs.
+        """
+        ...
 
 
 class _Block(NamedTuple):
@@ -28,7 +54,7 @@ class _Block(NamedTuple):
         size: Number of coordinates.
     """
 
-    variables: list
+    variables: list[int]
     offset: int
     size: int
 
@@ -49,10 +75,8 @@ class CountSketch:
             puts all variables into one group.
         buckets: Length k of the sketch of a group; best a prime. Defaults to 65521.
         seed: Seed of the random signs, a whole number.
-        sweep: `None`, or a loop over the slabs of long vectors, for a CPU: XLA there copies what
-            it sums, and sums long columns slowly. `sweep(term, flats, size, count)` returns the sum
-            over i < count of the arrays that `term(i, *slabs)` returns, i being a uint32 scalar and
-            a slab `flat[i * size : (i + 1) * size]`.
+        sweep: `None`, or a `Sweep`, for a CPU: XLA there copies what it sums, and sums long columns
+            slowly.
 
     Attributes:
         group_sizes: Number of coordinates of each group.
@@ -67,7 +91,14 @@ class CountSketch:
     (25.0, 5.0)
     """
 
-    def __init__(self, sizes, groups=None, buckets=BUCKETS, seed=0, sweep=None):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        groups: Sequence[Sequence[int]] | None = None,
+        buckets: int = BUCKETS,
+        seed: int = 0,
+        sweep: Sweep | None = None,
+    ) -> None:
         self.sizes = list(sizes)
         self.buckets = buckets
         self.groups = [list(range(len(self.sizes)))] if groups is None else groups
@@ -75,17 +106,17 @@ class CountSketch:
         self.lengths = [min(buckets, size) for size in self.group_sizes]
         self._blocks = [self._divide(group) for group in self.groups]
         self._key = _mix(seed & 0xFFFFFFFF)
-        self.sweep = sweep
+        self._sweep = sweep
 
     @property
-    def is_whole(self):
+    def is_whole(self) -> bool:
         """Whether the sketch keeps every coordinate, so that its norms are exact."""
         return self.lengths == self.group_sizes
 
-    def _divide(self, group):
+    def _divide(self, group: Sequence[int]) -> list[_Block]:
         """Packs the variables of less than a slab, in order, into blocks of two slabs or so."""
         slab = _SLAB * self.buckets
-        packs = [[]]
+        packs: list[list[int]] = [[]]
         for i in group:
             if self.sizes[i] < slab:
                 if sum(self.sizes[j] for j in packs[-1]) > 2 * slab:
@@ -99,7 +130,7 @@ class CountSketch:
             offset += size
         return blocks
 
-    def digest(self, xp, gradients):
+    def digest(self, xp: Ops, gradients: Sequence[Array]) -> tuple[Array, Array]:
         """Returns the squared norms of the groups of `gradients`, and the sketch.
 
         Args:
@@ -110,12 +141,13 @@ class CountSketch:
             float32 of shape `(len(groups),)`, and float32 of shape `(sum(lengths),)`.
         """
 
-        def term(first, flat):
+        def term(first: Array, flat: Array) -> tuple[Array, Array]:
             return xp.square(flat), self._signed(xp, flat, first)
 
         squares, sketches = [], []
         for blocks, length in zip(self._blocks, self.lengths, strict=True):
-            square = sketch = 0
+            square: Any = 0
+            sketch: Any = 0
             for block in blocks:
                 flat = _flatten(xp, gradients, block)
                 folded, part = self._fold(xp, term, [flat], block.offset, length)
@@ -126,7 +158,7 @@ class CountSketch:
             sketches.append(sketch)
         return xp.stack(squares), xp.concatenate(sketches)
 
-    def squares(self, xp, arrays):
+    def squares(self, xp: Ops, arrays: Sequence[Array]) -> Array:
         """Returns the squared norms of the groups of `arrays`: float32, shape `(len(groups),)`.
 
         Args:
@@ -135,7 +167,14 @@ class CountSketch:
         """
         return self._sums(xp, [xp.sum(xp.square(array)) for array in arrays])
 
-    def deviations(self, xp, gradients, sums, gradient_factor, sum_factor):
+    def deviations(
+        self,
+        xp: Ops,
+        gradients: Sequence[Array],
+        sums: Sequence[Array],
+        gradient_factor: Array,
+        sum_factor: Array,
+    ) -> Array:
         """Returns the squared norms of the groups of gradient·gradient_factor − sum·sum_factor.
 
         Args:
@@ -153,43 +192,46 @@ class CountSketch:
             ],
         )
 
-    def _sums(self, xp, scalars):
+    def _sums(self, xp: Ops, scalars: Sequence[Array]) -> Array:
         return xp.stack([sum(scalars[i] for i in group) for group in self.groups])
 
-    def _fold(self, xp, term, flats, offset, length):
+    def _fold(
+        self, xp: Ops, term: Term, flats: Sequence[Array], offset: int, length: int
+    ) -> list[Array]:
         """Sums what `term(index of the first, *flats)` returns by position mod `length`."""
         size = math.prod(flats[0].shape)
         slab = _SLAB * length
-        slabs = size // slab if self.sweep else 0
+        sweep = self._sweep
+        slabs = size // slab if sweep else 0
         done = slabs * slab
         rests = term(xp.uint32((offset + done) % 2**32), *(flat[done:] for flat in flats))
         folded = [_add_rows(xp, rest, size - done, length) for rest in rests]
-        if slabs:
+        if sweep and slabs:
 
-            def numbered(i, *parts):
+            def numbered(i: Array, *parts: Array) -> Sequence[Array]:
                 return term(xp.uint32(offset % 2**32) + i * xp.uint32(slab), *parts)
 
-            totals = self.sweep(numbered, flats, slab, slabs)
+            totals = sweep(numbered, flats, slab, slabs)
             swept = [_add_rows(xp, total, slab, length) for total in totals]
             folded = [a + b for a, b in zip(folded, swept, strict=True)]
         return folded
 
-    def _signed(self, xp, flat, first):
+    def _signed(self, xp: Ops, flat: Array, first: Array) -> Array:
         """Returns `flat` with signs by seed and index, the first of which is `first`."""
         index = xp.arange(math.prod(flat.shape), dtype=xp.uint32) + first
         bit = _mix(index ^ xp.uint32(self._key), xp.uint32) & xp.uint32(1)
         return xp.where(bit == xp.uint32(0), flat, -flat)
 
 
-def _flatten(xp, arrays, block):
+def _flatten(xp: Ops, arrays: Sequence[Array], block: _Block) -> Array:
     flat = [xp.reshape(arrays[i], (-1,)) for i in block.variables]
     return flat[0] if len(flat) == 1 else xp.concatenate(flat)
 
 
-def _add_rows(xp, flat, size, length):
+def _add_rows(xp: Ops, flat: Array, size: int, length: int) -> Array:
     """Sums the `size` entries of `flat` by position mod `length`."""
     rows, rest = divmod(size, length)
-    total = 0
+    total: Any = 0
     if rows > _SLAB:
         total = xp.sum(xp.reshape(flat[: rows * length], (rows, length)), axis=0)
     else:
@@ -202,7 +244,7 @@ def _add_rows(xp, flat, size, length):
     return total
 
 
-def _mix(h, uint32=lambda constant: constant):
+def _mix(h: Any, uint32: Callable[[int], Any] = lambda constant: constant) -> Any:
     """Hashes 32-bit unsigned integers: the finalizer of MurmurHash3.
 
     Shifts are written as divisions, an operator that TensorFlow, JAX and NumPy share.

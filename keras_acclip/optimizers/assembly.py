@@ -81,8 +81,10 @@ def step(
         counters: The counters.
     """
     cells = [
-        Cell(variable, tuple(map(own.get, settings.rule.slots)), *rest)
-        for variable, own, *rest in zip(variables, slots, averages, places, decays, strict=True)
+        Cell(variable, tuple(own[n] for n in settings.rule.slots if own), average, place, decay)
+        for variable, own, average, place, decay in zip(
+            variables, slots, averages, places, decays, strict=True
+        )
     ]
     if not settings.skip_nonfinite:
         counters = counters._replace(skipped=None, last_skipped=None)

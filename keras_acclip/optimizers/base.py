@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
-from keras import ops
 
 from keras_acclip import rules
 from keras_acclip._utils import arguments, compat
-from keras_acclip._utils.typing import Array, Gradient, Variable
+from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers import assembly, held, notices
 from keras_acclip.optimizers.step import (
     Counters,
@@ -33,6 +31,7 @@ else:
 
     OBSTACLE = f"the {keras.backend.backend()} backend runs it with the training step around it"
 
+ops: Ops = keras.ops
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule | Callable[[], Any]
 Threshold = float | Schedule | dict[str, Any]
@@ -43,7 +42,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
 
     Args:
         rule: The rule.
-        threshold: `None`, or the threshold of a rule that needs one.
+        threshold: The threshold, where the rule has one.
         averaging: See `keras_acclip.ACClip`, like all other arguments.
     """
 
@@ -76,12 +75,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             self._refuse(OBSTACLE)
         self._strategy = execution.strategy()
         self._threshold = None
-        if threshold is not None:
+        if rule.has_threshold:
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
         # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
         self._averaged_steps = self._counter("averaged_steps") if self.averaging else None
-        self._skipped_steps = self._last_skipped = None
+        self._skipped_steps: Variable = None
+        self._last_skipped: Variable = None
         self.skip_nonfinite = skip_nonfinite
         self.compiled_steps = {}
 
@@ -99,10 +99,10 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return super().learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value: LearningRate) -> None:
-        if isinstance(value, numbers.Real):
-            value = _checked_rate(value)
-        keras.optimizers.Optimizer.learning_rate.fset(self, value)
+    def learning_rate(self, learning_rate: LearningRate) -> None:
+        if isinstance(learning_rate, numbers.Real):
+            learning_rate = _checked_rate(learning_rate)
+        compat.set_learning_rate(keras.optimizers.Optimizer, self, learning_rate)
 
     @property
     def rule(self) -> rules.Rule:
@@ -163,7 +163,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         settings = assembly.settings(self)
         indices = tuple(compat.variable_index(self, v) for v in trainable_variables)
         thresholds = ()
-        if self._threshold is not None:
+        if self.rule.has_threshold:
             thresholds = held.scalars(self._threshold, self.iterations)
         execution.run(
             functools.partial(self._step, settings, indices),
@@ -239,13 +239,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             "skip_nonfinite": self.skip_nonfinite,
             "jit_compile": self.jit_compile,
         }
-        if self._threshold is not None:
+        if self.rule.has_threshold:
             config["threshold"] = held.config(
                 self._threshold,
                 keras.saving.serialize_keras_object,
                 lambda variable: float(ops.convert_to_numpy(variable)),
             )
-        return config | dataclasses.asdict(self.rule)
+        return config | rules.config(self.rule)
 
     @classmethod
     def from_config(
@@ -289,9 +289,10 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return self._scalar(name, value, keras.config.floatx())
 
     def _scalar(self, name: str, value: float, dtype: str) -> Variable:
+        initializer: Any = keras.initializers.Constant(value)
         return self.add_variable(
             shape=(),
-            initializer=keras.initializers.Constant(value),
+            initializer=initializer,
             dtype=dtype,
             aggregation="only_first_replica",
             name=name,

@@ -7,6 +7,7 @@ nothing of the optimizer.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -176,11 +177,13 @@ def _on_replicas(step: Step, gradients: Sequence[Gradient], scalars: Scalars, re
         count: Array | None,
         finite: Array | None,
     ) -> None:
-        def update_here(v: tf.Variable, cell: int, gradient: Gradient, *shared: Array) -> None:
-            update(step.settings, step.cells[cell]._replace(variable=v), gradient, *shared, ops)
+        def update_here(v: tf.Variable, i: int, gradient: Gradient, *shared: Any) -> None:
+            scalars, count, finite = shared
+            cell = step.cells[i]._replace(variable=v)
+            update(step.settings, cell, gradient, scalars, count, finite, ops)
 
-        def average_here(v: tf.Variable, cell: int, *shared: Array) -> None:
-            average(step.idle[cell]._replace(variable=v), *shared, ops)
+        def average_here(v: tf.Variable, i: int, count: Array, finite: Array | None) -> None:
+            average(step.idle[i]._replace(variable=v), count, finite, ops)
 
         shared = (scalars, count, finite)
         for i, (cell, gradient) in enumerate(zip(step.cells, gradients, strict=True)):

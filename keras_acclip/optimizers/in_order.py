@@ -10,8 +10,10 @@ from typing import Any
 
 import keras
 
-from keras_acclip._utils.typing import Gradient, Variable
+from keras_acclip._utils.typing import Gradient, Ops, Variable
 from keras_acclip.optimizers.step import Scalars, Step, take
+
+ops: Ops = keras.ops
 
 
 def run(
@@ -30,10 +32,10 @@ def run(
         scalars: Learning rate and thresholds.
     """
     gradients = [
-        g if hasattr(g, "dtype") else keras.ops.convert_to_tensor(g, dtype=v.dtype)
+        g if hasattr(g, "dtype") else ops.convert_to_tensor(g, dtype=v.dtype)
         for g, v in zip(gradients, variables, strict=True)
     ]
-    take(make_step(), gradients, scalars, keras.ops)
+    take(make_step(), gradients, scalars, ops)
 
 
 def strategy() -> None:
@@ -46,8 +48,9 @@ def overwrite(
 ) -> None:
     """Assigns averages to their variables, unless a counter is 0."""
     for variable, average in pairs:
-        value = keras.ops.cast(average, variable.dtype)
-        variable.assign(keras.ops.where(unless_zero > 0, value, variable))
+        value = ops.cast(average, variable.dtype)
+        old = ops.convert_to_tensor(variable)
+        variable.assign(ops.where(ops.convert_to_tensor(unless_zero) > 0, value, old))
 
 
 def colocated(variable: Variable, make: Callable[[], Variable], strategy: None = None) -> Variable:

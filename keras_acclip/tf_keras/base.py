@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import numbers
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import tf_keras
 
 from keras_acclip import rules
 from keras_acclip._utils import arguments, compat
-from keras_acclip._utils.typing import Array, Gradient
+from keras_acclip._utils.typing import Array, Gradient, Variable
 from keras_acclip.optimizers import assembly, execution, held, notices, tensorflow_ops
 from keras_acclip.optimizers.step import Counters, Scalars, Settings, Step, is_narrow, take
 
@@ -27,7 +26,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
 
     Args:
         rule: The rule.
-        threshold: `None`, or the threshold of a rule that needs one.
+        threshold: The threshold, where the rule has one.
         averaging: See `keras_acclip.tf_keras.ACClip`, like all other arguments.
     """
 
@@ -46,7 +45,8 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
     ) -> None:
         if weight_decay is not None:
             weight_decay = arguments.real("weight_decay", weight_decay, low=0.0)
-        super().__init__(name=name or type(self).__name__, weight_decay=weight_decay, **kwargs)
+        kwargs |= {"name": name or type(self).__name__, "weight_decay": weight_decay}
+        super().__init__(**kwargs)
         self._learning_rate = compat.build_learning_rate(self, _checked_rate(learning_rate))
         assembly.check_averaging(averaging, self.use_ema)
         self._slot_names = None
@@ -59,11 +59,12 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         self.jit_compile = arguments.flag("jit_compile", jit_compile)
         self._strategy = execution.strategy()
         self._threshold = None
-        if threshold is not None:
+        if rule.has_threshold:
             self._threshold = held.hold(threshold, Schedule, self._number, _floatx())
         # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
         self._averaged_steps = self._counter("averaged_steps") if averaging else None
-        self._skipped_steps = self._last_skipped = None
+        self._skipped_steps: Variable = None
+        self._last_skipped: Variable = None
         self.skip_nonfinite = skip_nonfinite
         self.compiled_steps = compat.untracked(self, {})
 
@@ -91,10 +92,10 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         return super().learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value: LearningRate) -> None:
-        if isinstance(value, numbers.Real):
-            value = _checked_rate(value)
-        tf_keras.optimizers.Optimizer.learning_rate.fset(self, value)
+    def learning_rate(self, learning_rate: LearningRate) -> None:
+        if isinstance(learning_rate, numbers.Real):
+            learning_rate = _checked_rate(learning_rate)
+        compat.set_learning_rate(tf_keras.optimizers.Optimizer, self, learning_rate)
 
     @property
     def skip_nonfinite(self) -> bool:
@@ -140,7 +141,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
             self._slot(v, "linear_average") if self.averaging else None for v in var_list
         ]
 
-    def _deduplicate_sparse_grad(self, grads: Sequence[Gradient]) -> Sequence[Gradient]:
+    def _deduplicate_sparse_grad(self, grads: list[Gradient]) -> list[Gradient]:
         """Does nothing: the step sums repeated rows, in static shapes."""
         return grads
 
@@ -154,7 +155,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         settings = assembly.settings(self)
         indices = tuple(self._index(v) for v in variables)
         thresholds = ()
-        if self._threshold is not None:
+        if self.rule.has_threshold:
             thresholds = held.scalars(self._threshold, self.iterations)
         scalars = Scalars(self.learning_rate, thresholds)
         if compat.uses_dtensor(self):
@@ -234,9 +235,9 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         }
         # Keras 2 means by it that there are optimizers of another kind.
         config.pop("is_legacy_optimizer")
-        if self._threshold is not None:
+        if self.rule.has_threshold:
             config["threshold"] = held.config(self._threshold, _serialized, _number)
-        return config | dataclasses.asdict(self.rule)
+        return config | rules.config(self.rule)
 
     @classmethod
     def from_config(
@@ -293,7 +294,8 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
     def _number(self, name: str, value: float) -> tf.Variable:
         # As with the learning rate, checkpoints hold it, and files the config with its value.
         with tf.init_scope():
-            return tf.Variable(value, name=name, dtype=_floatx(), trainable=False)
+            number = tf.constant(value, _floatx())
+            return tf.Variable(number, name=name, trainable=False)
 
     # What the Model Garden's `ExponentialMovingAverage` asks of the optimizer in it, which it takes
     # for one of `tf_keras.optimizers.legacy`.
@@ -347,13 +349,13 @@ def _number(variable: tf.Variable) -> float:
     return float(variable.numpy())
 
 
-def _serialized(schedule: Schedule) -> dict[str, Any]:
+def _serialized(schedule: Schedule) -> Any:
     return tf_keras.optimizers.schedules.serialize(schedule)
 
 
 def _deserialized(
     config: dict[str, Any], custom_objects: dict[str, Callable[..., Any]] | None
-) -> Schedule:
+) -> Any:
     # HDF5 files are read by older rules, which don't look for a class's registered name.
     registered = tf_keras.saving.get_registered_object(config.get("registered_name"))
     known = {config["class_name"]: registered} if registered else {}

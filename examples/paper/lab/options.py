@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from keras_acclip._utils import processes
-
-from . import script
+from keras_acclip._utils.commands import positive
 
 SMALL_SIZE, PAPER_SIZE = 32, 224  # Pixels a side.
 HEAD = 64  # Coordinates of a BERT's attention head.
@@ -57,7 +56,7 @@ def add_jobs(parser):
     """Adds `--jobs` to a script's command line."""
     cpus = processes.available_cpus()
     help = f"trainings at a time; default: {cpus}, or 1 off CPU"
-    parser.add_argument("--jobs", type=script.positive, help=help)
+    parser.add_argument("--jobs", type=positive, help=help)
 
 
 def check_warmup(parser, options):

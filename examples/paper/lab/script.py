@@ -5,6 +5,7 @@ import math
 import sys
 from pathlib import Path
 
+from keras_acclip._utils.commands import Parser, positive
 from keras_acclip.text.corpus import default_cache_dir
 
 
@@ -18,11 +19,9 @@ def parser(doc, scales, output):
         output: The default output folder.
 
     Returns:
-        An `argparse.ArgumentParser`, for `parse`.
+        An `argparse.ArgumentParser` whose errors are one line, for `parse`.
     """
-    made = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = made.add_argument
     add("--scale", choices=scales, default="small", help="defaults for the numbers below")
     for name, default in scales["small"].items():
@@ -69,13 +68,6 @@ def stopped(output):
 
 
 # --- Types of options ------------------------------------------------------------------------
-
-
-def positive(text):
-    """The whole number above 0 that an option's text is."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def positive_number(text):

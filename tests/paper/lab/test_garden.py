@@ -49,7 +49,7 @@ def test_the_command_line_has_the_same_flags(tmp_path, capsys):
 
 
 def test_history_is_what_the_summaries_hold(tmp_path):
-    from tests.integration.garden.test_compare import write_run
+    from tests.unit.garden.model_dirs import write_run
 
     folder = write_run(tmp_path / "a", validation_loss=2.5, masked_lm_accuracy=0.25)
     measures = {"val_loss": ("validation_loss", 1), "percent": ("masked_lm_accuracy", 100)}

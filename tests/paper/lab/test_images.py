@@ -7,7 +7,7 @@ from lab import images, resnets
 from lab import options as shared
 from sklearn import datasets
 
-from keras_acclip.noise import batches
+from keras_acclip.noise import data as batches
 
 
 def parse(*arguments):

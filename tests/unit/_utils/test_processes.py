@@ -25,7 +25,7 @@ def fail(number):
     raise ZeroDivisionError(number)
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, 2])
 def test_every_task_is_done_once(count):
     assert sorted(processes.run(square, [1, 2, 3, 4], count)) == [1, 4, 9, 16]
 
@@ -35,13 +35,11 @@ def test_one_process_is_this_one():
     assert pid == os.getpid()
 
 
-@pytest.mark.slow
 def test_what_a_task_raises_is_raised():
     with pytest.raises(ZeroDivisionError):
         list(processes.run(fail, [1, 2], 2))
 
 
-@pytest.mark.slow
 def test_a_killed_process_is_reported():
     with pytest.raises(processes.KilledError, match="was killed"):
         list(processes.run(die, [1, 2], 2))

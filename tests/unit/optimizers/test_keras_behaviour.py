@@ -66,9 +66,10 @@ def test_ema_overwrites_at_its_frequency(make):
     np.testing.assert_array_equal(v, optimizer._model_variables_moving_average[0])
 
 
-def test_fit_puts_the_linear_average_into_the_weights(cls):
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_fit_puts_the_linear_average_into_the_weights(cls, jit_compile):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile(cls(0.1, averaging="linear"), "mse")
+    model.compile(cls(0.1, averaging="linear"), "mse", jit_compile=jit_compile)
     seen = []
 
     class Watch(keras.callbacks.Callback):
@@ -233,3 +234,42 @@ def test_native_tensorflow_variables(make):
         optimizer.apply([g], [v])
         other.apply([g], [kv])
     np.testing.assert_array_equal(v, kv)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"averaging": "linear"}], ids=str)
+def test_a_layer_that_is_unfrozen_in_the_middle_of_fit(cls, kwargs):
+    """`fit` goes on with the variables that it was compiled with, and ends well."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+    model.layers[0].trainable = False
+    model.compile(cls(0.1, **kwargs), "mse")
+    frozen = np.array(model.layers[0].kernel)
+
+    class Unfreeze(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            model.layers[0].trainable = True
+
+    model.fit(np.ones((8, 2)), np.ones(8), epochs=2, verbose=0, callbacks=[Unfreeze()])
+    np.testing.assert_array_equal(model.layers[0].kernel, frozen)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"averaging": "linear"}, {"skip_nonfinite": True}], ids=str)
+def test_layers_quantized_to_float8(cls, kwargs):
+    """Their scales are overwritten by their gradients, and have neither slot nor average."""
+    model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(16), keras.layers.Dense(1)])
+    model.layers[0].quantize("float8")
+    model.compile(cls(0.01, **kwargs), "mse")
+    x = np.random.default_rng(0).standard_normal((32, 16)).astype("float32")
+    kernel = np.array(model.layers[0].kernel)
+    model.fit(x, x[:, :1], batch_size=8, verbose=0)
+    assert np.all(np.isfinite(model.layers[0].kernel))
+    assert not np.array_equal(model.layers[0].kernel, kernel)
+
+
+def test_skip_nonfinite_of_the_first_step_of_fit_with_an_exponential_average():
+    """The first step taken sets the average; at the end `fit` puts it into the weights."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(GClip(1e-3, skip_nonfinite=True, use_ema=True), "mse")
+    model.layers[0].kernel.assign([[1.0]])
+    x = np.float32([[np.nan], [1.0], [1.0]])
+    model.fit(x, np.ones((3, 1)), batch_size=1, shuffle=False, verbose=0)
+    np.testing.assert_allclose(model.layers[0].kernel, [[1.0]], atol=1e-2)

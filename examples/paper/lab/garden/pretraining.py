@@ -1,5 +1,7 @@
 """BERT's pretraining in the Model Garden, which `bert.py` compares and `squad.py` starts from."""
 
+from keras_acclip._utils.commands import positive
+
 from .. import plans, script
 from . import flags
 
@@ -71,7 +73,7 @@ def parse_arguments(doc, arguments=None):
     parser = script.parser(doc, SCALES, "out/bert")
     add_options(parser)
     help = "width of a layer; default: small 64, smoke 32, paper as the model's file has it"
-    parser.add_argument("--hidden", type=script.positive, help=help)
+    parser.add_argument("--hidden", type=positive, help=help)
     flags.add_options(parser)
     plans.add_arguments(parser, RATES["small"], list(RATES["small"]), GRID)
     options = script.parse(parser, SCALES, arguments)
@@ -98,7 +100,7 @@ def load_text(options):
     Raises:
         corpus.TextError: If a file can't be used; the message names it.
     """
-    from keras_acclip.garden.pretraining_data import PACKAGES
+    from keras_acclip.garden.data import PACKAGES
     from keras_acclip.text import corpus
 
     if options.text:
@@ -110,7 +112,7 @@ def load_text(options):
 
 def make_data(text, options):
     """Makes the pretraining data, where they are missing."""
-    from keras_acclip.garden.pretraining_data import Recipe, make_pretraining_data
+    from keras_acclip.garden.data import Recipe, make_pretraining_data
 
     make_pretraining_data(
         text,

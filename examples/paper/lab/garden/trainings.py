@@ -155,7 +155,7 @@ def train(flags):
     """
     import tf_keras
 
-    from keras_acclip.garden import train
+    from keras_acclip.garden import run
 
     path = Path(garden_flags.value(flags, "model_dir"))
     path.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def train(flags):
     with output_into(log):
         try:
             seed = int(garden_flags.value(flags, "seed"))
-            train.run(garden_flags.parameters(flags), "train_and_eval", str(path), seed=seed)
+            run(garden_flags.parameters(flags), "train_and_eval", str(path), seed=seed)
         except Exception as error:
             traceback.print_exc()
             what = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -202,7 +202,7 @@ def history(path, measures, tokens_per_step):
         List of dicts, one for each validation; empty if there is none yet.
     """
     from keras_acclip.garden import compare
-    from keras_acclip.garden.shards import DataError
+    from keras_acclip.garden.data import DataError
 
     try:
         run = compare.read_run(path)

@@ -5,8 +5,8 @@ import functools
 import keras
 
 from keras_acclip.noise import NoiseSample
-from keras_acclip.noise.batches import open_batches
-from keras_acclip.noise.sampling import NoiseMeter
+from keras_acclip.noise.data import open_batches
+from keras_acclip.noise.measure import NoiseMeter
 
 from .. import masked_lm
 from ..training import fit_in_stages
