@@ -74,6 +74,38 @@ def test_every_docstring_of_a_real_package_is_found():
         assert inspect.getdoc(thing).strip() in [text.strip() for text in documents]
 
 
+def test_docstrings_are_found_wherever_a_definition_can_stand(tmp_path):
+    definition = 'def f():\n    """{}."""\n'
+    blocks = [
+        "if x:\n{}else:\n{}",
+        "for a in b:\n{}else:\n{}",
+        "while x:\n{}",
+        "with a as b:\n{}",
+        "try:\n{}except E:\n{}else:\n{}finally:\n{}",
+        "match x:\n  case 1:\n{}",
+        "async def g():\n{}",
+    ]
+    count, text = 0, ""
+    for block in blocks:
+        parts = []
+        for _ in range(block.count("{}")):
+            lines = definition.format(count).splitlines()
+            parts.append("".join(f"    {line}\n" for line in lines))
+            count += 1
+        text += block.format(*parts)
+    (tmp_path / "a.py").write_text(text)
+    assert sorted(docstrings.docstrings(tmp_path / "a.py"), key=len) == [
+        f"{number}." for number in range(count)
+    ]
+
+
+def test_garbage_is_collected_again_afterwards(packages):
+    import gc
+
+    docstrings.gather_docstrings(["pack"], progress=None)
+    assert gc.isenabled()
+
+
 def test_embedded_corpus_is_gathered_once(packages, tmp_path, monkeypatch):
     first = corpus.embedded_corpus(tmp_path / "cache", ["numpy"])
     monkeypatch.setattr(corpus, "gather_docstrings", lambda *_: pytest.fail("gathered again"))
