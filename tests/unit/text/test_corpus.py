@@ -1,6 +1,8 @@
 import gzip
 import inspect
+import itertools
 import json
+import re
 
 import pytest
 
@@ -75,28 +77,25 @@ def test_every_docstring_of_a_real_package_is_found():
 
 
 def test_docstrings_are_found_wherever_a_definition_can_stand(tmp_path):
-    definition = 'def f():\n    """{}."""\n'
     blocks = [
         "if x:\n{}else:\n{}",
         "for a in b:\n{}else:\n{}",
         "while x:\n{}",
         "with a as b:\n{}",
         "try:\n{}except E:\n{}else:\n{}finally:\n{}",
-        "match x:\n  case 1:\n{}",
+        "match x:\n case 1:\n{}",
         "async def g():\n{}",
     ]
-    count, text = 0, ""
-    for block in blocks:
-        parts = []
-        for _ in range(block.count("{}")):
-            lines = definition.format(count).splitlines()
-            parts.append("".join(f"    {line}\n" for line in lines))
-            count += 1
-        text += block.format(*parts)
+    numbers = itertools.count()
+
+    def definition(_):
+        return f'    def f():\n        "{next(numbers)}"\n'
+
+    text = "".join(re.sub("{}", definition, block) for block in blocks)
     (tmp_path / "a.py").write_text(text)
-    assert sorted(docstrings.docstrings(tmp_path / "a.py"), key=len) == [
-        f"{number}." for number in range(count)
-    ]
+    found = docstrings.docstrings(tmp_path / "a.py")
+    assert sorted(map(int, found)) == list(range(next(numbers)))
+    assert len(found) == 12
 
 
 def test_garbage_is_collected_again_afterwards(packages):
