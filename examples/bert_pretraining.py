@@ -35,7 +35,7 @@ SCALES = {
         "vocabulary_size": 4096,
         "validation_rows": 1024,
         "seeds": 2,
-        "noise_batches": 256,
+        "noise_batches": 200,
     },
     "smoke": {
         "steps": 20,
@@ -204,21 +204,33 @@ def main(arguments=None):
     """Reads the command line, trains what it asks for and reports. Returns the exit status."""
     options = parse_arguments(arguments)
     plan = plans.plan(options, RATES, GRID)
-    print(f"{len(plan)} trainings of {options.steps:,} steps; loading TensorFlow", flush=True)
+    print(f"{len(plan)} trainings of {options.steps:,} steps; reading the text", flush=True)
     from paper.lab import resuming, runs, token_rows
 
+    from keras_acclip._utils import processes
+
     settings = script.settings_of(options, SCALES, without=("seeds",)) | {"noise": options.noise}
-    try:
-        rows = token_rows.load(options)
-        work = resuming.Work(options.output, settings | {"text": rows.source})
-    except ValueError as error:
-        return script.failed(error)
-    print(rows, flush=True)
-    jobs = runs.jobs(options)
     noisy = plans.first_untuned(options, RATES) if options.noise else None
-    one = functools.partial(train, rows=rows, work=work, noisy=noisy, alone=jobs == 1)
-    trained = runs.start_missing(one, plan, work, options.epochs, jobs)
-    return runs.conduct(plan, options.output, trained, lambda found: report(found, options, work))
+    # Where there are several processes, they load TensorFlow meanwhile, and this one never does.
+    modules = ("paper.lab.masked_lm", "paper.lab.training")
+    with runs.pool(options.jobs or processes.available_cpus(), modules) as pool:
+        try:
+            text = token_rows.load_text(options)
+            with runs.killing_reported():
+                rows = pool.call(token_rows.make, text, options)
+                jobs = options.jobs or (1 if pool.call(runs.has_gpu) else pool.size)
+            work = resuming.Work(options.output, settings | {"text": rows.source})
+        except ValueError as error:
+            return script.failed(error)
+        except KeyboardInterrupt:
+            return script.stopped(options.output)
+        print(rows, flush=True)
+        one = functools.partial(train, rows=rows, work=work, noisy=noisy, alone=jobs == 1)
+        pool_of_runs = pool if jobs > 1 else runs.pool(1)
+        trained = runs.start_missing(one, plan, work, options.epochs, pool_of_runs)
+        return runs.conduct(
+            plan, options.output, trained, lambda found: report(found, options, work)
+        )
 
 
 if __name__ == "__main__":

@@ -197,8 +197,9 @@ def main(arguments=None):
     verbose = one_line if jobs == 1 else 0  # Several at a time would mix their lines.
     one = functools.partial(study, arguments=arguments, work=work, verbose=verbose)
     try:
-        studied = runs.start(one, {spec: spec for spec in specs}, jobs)
-        stages = [stage for spec in specs for stage in studied(spec)]
+        with runs.pool(jobs) as pool:
+            studied = runs.start(one, {spec: spec for spec in specs}, pool)
+            stages = [stage for spec in specs for stage in studied(spec)]
     except KeyboardInterrupt:
         return script.stopped(options.output)
     except runs.RunError as error:

@@ -166,8 +166,11 @@ def main(arguments=None):
     jit = runs.has_gpu() if options.jit is None else options.jit
     plan = plans.plan(options, RATES, GRID)
     one = functools.partial(train, text=text, work=work, jit=jit)
-    trained = runs.start_missing(one, plan, work, options.epochs, runs.jobs(options))
-    return runs.conduct(plan, options.output, trained, lambda found: report(found, options, work))
+    with runs.pool(runs.jobs(options)) as pool:
+        trained = runs.start_missing(one, plan, work, options.epochs, pool)
+        return runs.conduct(
+            plan, options.output, trained, lambda found: report(found, options, work)
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Runs made one after another or several at a time, and reported on at the end."""
 
+import contextlib
 import functools
+import importlib
 import os
 
 from keras_acclip._utils import processes
@@ -34,34 +36,44 @@ def has_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def start(function, tasks, jobs):
-    """Starts work, `jobs` at a time, in as many processes that share the CPUs; in this one if 1.
+def pool(jobs, modules=()):
+    """As many processes as there are jobs, which share the CPUs; this one if there is one job.
+
+    Args:
+        jobs: Number of trainings at a time.
+        modules: Names of modules that they load at once, while this process does something else.
+
+    Returns:
+        A `processes.Pool`, a context.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # For the processes to come.
+    return processes.Pool(jobs, functools.partial(_get_ready, jobs, tuple(modules)))
+
+
+def start(function, tasks, pool):
+    """Has work done by the processes of a pool.
 
     Args:
         function: Module-level function.
         tasks: Dict from a key to what the function is called with.
-        jobs: Number of processes.
+        pool: A `processes.Pool`.
 
     Returns:
         Function from a key to what `function` returned, which waits for it. It raises what
         `function` raises, and `RunError` if a process was killed.
     """
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # For the processes to come.
-    work, prepare = functools.partial(_with_key, function), functools.partial(_share_cpus, jobs)
-    results, done = processes.run(work, list(tasks.items()), jobs, prepare), {}
+    results, done = pool.map(functools.partial(_with_key, function), tasks.items()), {}
 
     def wait(key):
-        try:
+        with killing_reported():
             while key not in done:
                 done.update([next(results)])
-        except processes.KilledError as error:
-            raise RunError(f"{error}; --jobs 1 takes the least memory") from None
         return done[key]
 
     return wait
 
 
-def start_missing(train, plan, work, length, jobs):
+def start_missing(train, plan, work, length, pool):
     """Starts the runs of a plan that are not whole, and returns the function to have one.
 
     Args:
@@ -69,14 +81,23 @@ def start_missing(train, plan, work, length, jobs):
         plan: List of specs.
         work: The `resuming.Work` that holds the runs' rows.
         length: The number of rows of a whole run.
-        jobs: As `start` takes it.
+        pool: As `start` takes it.
 
     Returns:
         Function from a spec to the run, as `conduct` takes it.
     """
     missing = {spec: spec for spec in plan if len(work.rows(name_of(spec))) < length}
-    trained = start(train, missing, jobs)
+    trained = start(train, missing, pool)
     return lambda spec: trained(spec) if spec in missing else train(spec)
+
+
+@contextlib.contextmanager
+def killing_reported():
+    """A context that raises `RunError` where a process was killed."""
+    try:
+        yield
+    except processes.KilledError as error:
+        raise RunError(f"{error}; --jobs 1 takes the least memory") from None
 
 
 def _with_key(function, item):
@@ -84,12 +105,14 @@ def _with_key(function, item):
     return key, function(task)
 
 
-def _share_cpus(jobs):
+def _get_ready(jobs, modules):
     import tensorflow as tf
 
     threads = max(1, processes.available_cpus() // jobs)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+    for module in modules:
+        importlib.import_module(module)
 
 
 def conduct(plan, output, train, report, measure="val_loss", label="validation loss"):

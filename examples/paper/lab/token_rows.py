@@ -50,10 +50,36 @@ def load(options):
     Raises:
         TextError: If a file can't be used; the message names it.
     """
+    return make(load_text(options), options)
+
+
+def load_text(options):
+    """The text that the command line asks for, a `Corpus`; TensorFlow is not loaded.
+
+    Args:
+        options: As `load` takes them.
+
+    Raises:
+        TextError: If a file can't be used; the message names it.
+    """
     if options.text:
-        text = text_files(options.text, options.validation_text or ())
-    else:
-        text = embedded_corpus(options.cache)
+        return text_files(options.text, options.validation_text or ())
+    return embedded_corpus(options.cache)
+
+
+def make(text, options):
+    """A text as token rows, checked to be long enough.
+
+    Args:
+        text: A `Corpus`.
+        options: As `load` takes them.
+
+    Returns:
+        A `TokenRows`.
+
+    Raises:
+        TextError: If the text is too short.
+    """
     rows = token_rows(text, options.vocabulary_size, options.sequence_length, options.cache)
     for part, array in (("training", rows.train), ("held-out", rows.validation)):
         if len(array) < options.batch_size:

@@ -82,7 +82,7 @@ def test_too_short_a_text_is_an_error_that_names_it(tmp_path, capsys):
     (tmp_path / "short.txt").write_text("A few words, and no more than that.\n" * 9)
     output = tmp_path / "out"
     arguments = ["--text", str(tmp_path / "short.txt"), "--cache", str(tmp_path / "cache")]
-    assert job.main([*arguments, "--output", str(output)]) == 2
+    assert job.main([*arguments, "--output", str(output), "--jobs", "1"]) == 2
     assert "short.txt: too short" in capsys.readouterr().err
     assert not output.exists()
 

@@ -238,6 +238,17 @@ def make_trainer(params):
     return trainer
 
 
+def test_a_dataset_that_is_given_is_trained_on(data):
+    params = parse(overrides(data))
+    task = task_factory.get_task(params.task)
+    dataset = task.build_inputs(params.task.train_data)
+    optimizer = task.create_optimizer(params.trainer.optimizer_config)
+    given = Trainer(
+        params, task, task.build_model(), optimizer, evaluate=False, train_dataset=dataset
+    )
+    assert given.train_dataset is dataset
+
+
 def test_the_step_is_traced_once(unbroken, adamw):
     """With ACClip, and with an optimizer that Keras 2 calls legacy."""
     assert (unbroken[1], adamw[1]) == (1, 1)

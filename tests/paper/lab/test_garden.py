@@ -3,6 +3,8 @@ import importlib.util
 
 import pytest
 
+from keras_acclip._utils import processes
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("official") is None, reason="needs the Model Garden"
 )
@@ -90,7 +92,7 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
         rows[trained[-1]] = [{"step": 40, "loss": 1.0}]
 
     monkeypatch.setattr(trainings, "train", train)
-    wait = made.start(plan)
+    wait = made.start(plan, processes.Pool(1))
     # The last one first: the others are trained on the way.
     assert wait(plan[2])["history"] == [{"step": 40, "loss": 1.0}]
     assert trained == [1, 2]
@@ -104,7 +106,9 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     assert trained == [1, 2]
     # From now on what came out is kept, whatever becomes of the summaries.
     rows.clear()
-    assert trainings_in(tmp_path).start(plan)(plan[2])["history"] == [{"step": 40, "loss": 1.0}]
+    assert trainings_in(tmp_path).start(plan, processes.Pool(1))(plan[2])["history"] == [
+        {"step": 40, "loss": 1.0}
+    ]
 
 
 def test_a_training_that_fails_ends_the_command_with_one_line(tmp_path, capsys):

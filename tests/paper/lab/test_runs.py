@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -49,18 +51,20 @@ def test_conduct_tells_what_went_wrong(capsys):
 
 
 def test_work_is_waited_for_by_its_key():
-    wait = runs.start(abs, {"a": -1, "b": -2, "c": -3}, jobs=1)
+    wait = runs.start(abs, {"a": -1, "b": -2, "c": -3}, runs.pool(1))
     assert [wait(key) for key in "bacb"] == [2, 1, 3, 2]
 
 
-def test_a_killed_process_is_a_run_error_that_says_what_to_do(monkeypatch):
-    def killed(*_):
-        raise processes.KilledError("a process was killed at its work")
-        yield
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(processes, "run", killed)
-    with pytest.raises(runs.RunError, match="killed at its work; --jobs 1 takes the least"):
-        runs.start(abs, {"a": -1, "b": -2}, jobs=2)("a")
+
+def test_a_killed_process_is_a_run_error_that_says_what_to_do():
+    # Not `runs.pool`, whose processes load TensorFlow.
+    with processes.Pool(2) as pool:
+        wait = runs.start(die, {"a": 1, "b": 2}, pool)
+        with pytest.raises(runs.RunError, match="killed at its work; --jobs 1 takes the least"):
+            wait("a")
 
 
 def test_only_what_is_missing_is_started(tmp_path, monkeypatch):
@@ -71,12 +75,14 @@ def test_only_what_is_missing_is_started(tmp_path, monkeypatch):
     work.add(plans.name_of(plan[1]), {"step": 0})
     start = runs.start
 
-    def note(function, tasks, jobs):
+    def note(function, tasks, pool):
         started.extend(tasks)
-        return start(function, tasks, jobs)
+        return start(function, tasks, pool)
 
     monkeypatch.setattr(runs, "start", note)
-    train = runs.start_missing(lambda spec: f"run {spec[2]}", plan, work, length=2, jobs=1)
+    train = runs.start_missing(
+        lambda spec: f"run {spec[2]}", plan, work, length=2, pool=runs.pool(1)
+    )
     assert started == plan[1:]
     assert [train(spec) for spec in plan] == ["run 0", "run 1", "run 2"]
 

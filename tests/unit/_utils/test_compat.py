@@ -30,6 +30,47 @@ def test_keras_3_optimizers():
     assert compat.layout(first) is None
 
 
+def test_a_step_from_outside():
+    values, gradients = [np.float32([1.0, 2.0])], [tf.constant([3.0, 4.0])]
+    results = []
+    for take in (None, compat.take_step):
+        variables = [keras.Variable(v, name="v") for v in values]
+        adam = keras.optimizers.AdamW(0.1, clipnorm=1.0, weight_decay=0.1)
+        adam.build(variables)
+        if take is None:
+            adam.apply(gradients, variables)
+        else:
+            take(adam, variables, gradients, adam.learning_rate)
+        assert int(adam.iterations) == 1
+        results.append(np.asarray(variables[0]))
+    np.testing.assert_array_equal(*results)
+    assert not compat.has_an_apply_of_its_own(adam)
+    assert compat.has_an_apply_of_its_own(keras.optimizers.LossScaleOptimizer(adam))
+    before = compat.fingerprint(adam)
+    adam.beta_1 = 0.5
+    assert compat.fingerprint(adam) != before
+
+
+def test_a_step_from_outside_on_replicas():
+    """It takes the sum as it is: one replica's gradient moves by the rate."""
+    strategy = paths.two_replicas()
+    for maker in (keras.optimizers.SGD, keras.optimizers.Nadam):
+        with strategy.scope():
+            v, optimizer = keras.Variable(np.float32([1.0])), maker(0.1)
+            optimizer.build([v])
+        alone, other = keras.Variable(np.float32([1.0])), maker(0.1)
+        other.build([alone])
+
+        @tf.function
+        def replica():
+            g = [tf.constant([3.0])]
+            compat.take_summed_step(optimizer, [v], g, optimizer.learning_rate)  # noqa: B023
+
+        strategy.run(replica)
+        other.apply([tf.constant([3.0])], [alone])
+        np.testing.assert_allclose(v.value.numpy(), alone, rtol=1e-6)
+
+
 def test_keras_2_optimizers():
     class Plain(tf_keras.optimizers.Optimizer):
         def __init__(self):
@@ -46,7 +87,10 @@ def test_keras_2_optimizers():
     assert compat.tf_keras_variable_index(optimizer, unknown) is None
     assert float(compat.learning_rate(optimizer)) == 0.5
     assert compat.decays(optimizer, known)
+    assert not compat.is_built(optimizer)
     compat.mark_built(optimizer)
+    assert compat.is_built(optimizer)
+    assert compat.callable_list([known])() == [known]
     with np.testing.assert_raises_regex(ValueError, "before the optimizer is built"):
         optimizer.exclude_from_weight_decay(var_names=["x"])
     compat.add_to_variables(optimizer, unknown)
@@ -100,3 +144,45 @@ def test_a_manager_restores_the_checkpoint_that_it_is_told(tmp_path):
     assert manager.latest_checkpoint == path
     assert manager.restore_or_initialize() == path
     assert variable.numpy() == 1.0
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_a_dataset_leaves_its_order_alone():
+    def make():
+        return tf.data.Dataset.range(20).cache().shuffle(20, seed=3).batch(4)
+
+    def read(dataset):
+        return [batch.numpy().tolist() for batch in dataset]
+
+    untouched, copied = make(), make()
+    copy = compat.copy_dataset(copied, seed=0)
+    assert read(copy) == read(compat.copy_dataset(make(), seed=0))
+    for _ in range(2):
+        assert read(copied) == read(untouched)
+    assert sorted(x for batch in read(copy) for x in batch) == list(range(20))
+
+
+def test_states_of_seed_generators():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    (state,) = compat.seed_states(model)
+    assert state.shape == (2,)
+
+
+def test_seeds_of_keras_2_layers():
+    layer = tf_keras.layers.Dropout(0.5)
+    model = tf_keras.Sequential([tf_keras.Input((50,)), layer])
+    x = tf.ones((1, 50))
+
+    def outcome(seed):
+        with compat.seeded_layers(model, tf.constant([seed, 0])):
+            return model(x, training=True).numpy().tolist()
+
+    own = layer._random_generator
+    assert outcome(1) == outcome(1) != outcome(2)
+    assert layer._random_generator is own
+    before = compat.seed_layers(model, lambda: tf.constant([7, 7]))
+    assert before[layer] is own
+    first, second = (model(x, training=True).numpy().tolist() for _ in range(2))
+    assert first == second

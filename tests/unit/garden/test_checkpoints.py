@@ -73,3 +73,12 @@ def test_a_full_disk_is_told_from_other_errors(error):
     assert checkpoints.is_full_disk(error)
     assert not checkpoints.is_full_disk(tf.errors.ResourceExhaustedError(None, None, "OOM"))
     assert not checkpoints.is_full_disk(OSError(errno.EACCES, "x"))
+
+
+def test_halves_of_checkpoints_are_removed(finished, tmp_path):
+    folder = pathlib.Path(shutil.copytree(finished, tmp_path / "model"))
+    whole = sorted(folder.iterdir())
+    (folder / "ckpt-30_temp").mkdir()
+    (folder / "ckpt-30_temp/part-00000-of-00001.data").write_bytes(b"half")
+    checkpoints.remove_halves(folder)
+    assert sorted(folder.iterdir()) == whole

@@ -1,11 +1,12 @@
+import subprocess
+import sys
+
 import pytest
 from absl import flags as absl_flags
 
 from keras_acclip.garden import configs, flags, train
 
 NEEDED = ["--experiment=acclip/bert_pretraining", "--mode=train", "--model_dir=runs/a"]
-# Modules that define flags because something imports them, and not for a training.
-OTHERS = ("absl.testing.absltest",)
 
 
 def read(*words):
@@ -22,19 +23,34 @@ def test_every_flag_of_the_model_gardens_driver_is_there():
     if "experiment" not in absl_flags.FLAGS:
         model_gardens.define_flags()
     ours = flags.define()
+    modules = absl_flags.FLAGS.flags_by_module_dict()
     found = {
         flag.name
-        for module, defined in absl_flags.FLAGS.flags_by_module_dict().items()
-        if module.startswith(("absl.", "official.", "tensorflow")) and module not in OTHERS
-        for flag in defined
+        for module in ("official.common.flags", "official.nlp.train", "absl.app", "absl.logging")
+        for flag in modules[module]
     }
-    assert {"experiment", "pretrain_steps", "tfhub_cache_dir", "verbosity"} < found
+    assert {"experiment", "config_file", "pretrain_steps", "gin_params", "verbosity"} < found
+    found |= {flag.name for flag in ours.flags_by_module_dict()[flags.LIBRARIES]}
     for name in found:
         theirs, mine = absl_flags.FLAGS[name], ours[name]
         assert (type(mine), mine.default) == (type(theirs), theirs.default), name
         assert type(mine.parser) is type(theirs.parser), name
-        choices = getattr(theirs.parser, "enum_values", None)
-        assert list(getattr(mine.parser, "enum_values", None) or []) == list(choices or []), name
+        choices = [getattr(flag.parser, "enum_values", None) or [] for flag in (mine, theirs)]
+        assert list(choices[0]) == list(choices[1]), name
+
+
+@pytest.mark.slow
+def test_every_flag_of_the_libraries_that_a_training_loads_is_there():
+    code = (
+        "from official.nlp import train; from keras_acclip.garden import runner;"
+        "from absl import flags; modules = flags.FLAGS.flags_by_module_dict();"
+        # absl's own testing library defines flags, too.
+        "print(*(f.name for m in modules if 'testing' not in m for f in modules[m]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = set(run.stdout.splitlines()[-1].split())
+    assert "tfhub_cache_dir" in found
+    assert found <= set(flags.define())
 
 
 @pytest.mark.parametrize(

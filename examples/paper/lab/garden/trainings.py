@@ -89,17 +89,18 @@ class Trainings:
         rows = self.history(spec)
         return bool(rows) and rows[-1]["step"] == self.options.steps
 
-    def start(self, plan):
+    def start(self, plan, pool):
         """Starts what is not yet done of a plan, and returns the function to have it.
 
         Args:
             plan: List of specs.
+            pool: A `processes.Pool`.
 
         Returns:
             Function from a spec to the run, as `runs.conduct` takes it; it waits for the training.
         """
         tasks = {spec: self.flags(spec) for spec in plan if not self.done(spec)}
-        trained = runs.start(train, tasks, self.options.jobs)
+        trained = runs.start(train, tasks, pool)
 
         def whole(spec):
             if spec in tasks:
@@ -125,8 +126,9 @@ def conduct(sizes, plan, report, measure, label):
         def report_size(found, layers=size.layers):
             report(layers, found)
 
-        train = size.start(plan)
-        status = runs.conduct(plan, size.work.output, train, report_size, measure, label)
+        with runs.pool(size.options.jobs) as pool:
+            train = size.start(plan, pool)
+            status = runs.conduct(plan, size.work.output, train, report_size, measure, label)
         if status:
             return status
     return 0
