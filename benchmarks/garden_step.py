@@ -4,7 +4,7 @@
     python benchmarks/garden_step.py --models bert_base_6l=10 --optimizers acclip adamw gclip sgd
 
 Each model trains with each optimizer in a process of its own, through the trainer of
-`keras_acclip.garden.train` with the shipped files, on batches of the Model Garden's dummy data or,
+`keras_acclip.garden` with the shipped files, on batches of the Model Garden's dummy data or,
 with `--data`, of real ones. The first step, which traces and compiles, is counted apart; 10 more
 are taken of BERT-base with 6 and with 12 layers, one more of BERT-large.
 
@@ -14,23 +14,30 @@ the model was made in units of the parameters' size, where parameters, gradients
 4 and activations come on top.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from keras_acclip._utils.commands import Parser, positive
+from keras_acclip.garden import configs
 
 BASELINE = "adamw"
 MODELS = {"bert_base_6l": 10, "bert_base_12l": 10, "bert_large_24l": 1}
 
+Figures = dict[str, Any]
 
-def measure(model, optimizer, steps, options):
+
+def measure(model: str, optimizer: str, steps: int, options: argparse.Namespace) -> Figures:
     """Trains in this process.
 
     Args:
@@ -46,7 +53,8 @@ def measure(model, optimizer, steps, options):
     import tensorflow as tf
     from official.core import task_factory, train_utils
 
-    from keras_acclip.garden import configs, train
+    # It registers the experiment.
+    from keras_acclip.garden import Trainer, experiments  # noqa: F401
 
     files = [model, optimizer, "pretraining_128", "cpu", *([options.data] if options.data else [])]
     override = {
@@ -67,16 +75,15 @@ def measure(model, optimizer, steps, options):
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
         task = task_factory.get_task(params.task)
         trainer = train_utils.create_trainer(
-            params, task, train=True, evaluate=False, trainer_cls=train.Trainer
+            params, task, train=True, evaluate=False, trainer_cls=Trainer
         )
     seconds = []
     for _ in range(1 + steps):
         started = time.perf_counter()
         trainer.train(tf.constant(1))
         seconds.append(time.perf_counter() - started)
-    count = sum(math.prod(v.shape) for v in trainer.model.trainable_variables)
     return {
-        "parameters": count,
+        "parameters": sum(math.prod(v.shape) for v in trainer.model.trainable_variables),
         "first": seconds[0],
         "seconds": seconds[1:],
         "before": before,
@@ -84,11 +91,11 @@ def measure(model, optimizer, steps, options):
     }
 
 
-def _peak():
+def _peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_apart(model, optimizer, steps, options):
+def measure_apart(model: str, optimizer: str, steps: int, options: argparse.Namespace) -> Figures:
     """`measure` in a process of its own, whose peak memory is that of this training alone."""
     line = [sys.executable, __file__, "--measure", model, optimizer, str(steps)]
     line += ["--batch-size", str(options.batch_size)]
@@ -101,7 +108,7 @@ def measure_apart(model, optimizer, steps, options):
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def row(model, optimizer, measured, baseline):
+def row(model: str, optimizer: str, measured: Figures, baseline: Figures | None) -> str:
     """A line of the table.
 
     Args:
@@ -111,8 +118,9 @@ def row(model, optimizer, measured, baseline):
         baseline: The same of the baseline, or `None`.
     """
     seconds = measured["seconds"]
-    spread = f"{np.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-    ratio = f"{np.median(seconds) / np.median(baseline['seconds']):.2f}" if baseline else ""
+    median = statistics.median(seconds)
+    spread = f"{median:.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+    ratio = f"{median / statistics.median(baseline['seconds']):.2f}" if baseline else ""
     added = (measured["peak"] - measured["before"]) / (4 * measured["parameters"])
     return (
         f"{model:<15} {optimizer:<7}{measured['parameters'] / 1e6:>7.1f}{spread:>24}{ratio:>8}"
@@ -120,28 +128,42 @@ def row(model, optimizer, measured, baseline):
     )
 
 
-def _model(text):
+def _model(text: str) -> tuple[str, int]:
     name, _, steps = text.partition("=")
     if not steps.isdecimal() or int(steps) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: want MODEL=STEPS, with STEPS above 0")
-    return name, int(steps)
+    return _file(name), int(steps)
 
 
-def main(argv=None):
-    """Reads the options and prints the table; returns its figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _file(name: str) -> str:
+    try:
+        configs.find(name)
+    except FileNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
+
+
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The options, checked before anything heavy is imported."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     models = [f"{name}={steps}" for name, steps in MODELS.items()]
     add("--models", nargs="+", type=_model, default=list(MODELS.items()), metavar="MODEL=STEPS")
-    add("--optimizers", nargs="+", default=["acclip", BASELINE], metavar="NAME")
-    add("--batch-size", type=int, default=4, help="(default: %(default)s)")
+    add("--optimizers", nargs="+", type=_file, default=["acclip", BASELINE], metavar="NAME")
+    add("--batch-size", type=positive, default=4, help="(default: %(default)s)")
     add("--data", metavar="FILE", help="a data.yaml of garden.data (default: dummy data)")
-    add("--output", type=Path, metavar="FILE", help="a JSON file for the figures")
+    add("--output", type=Path, metavar="FILE", help="a JSON file for the results")
     add("--measure", nargs=3, help=argparse.SUPPRESS)
     parser.epilog = f"default models: {' '.join(models)}"
     options = parser.parse_args(argv)
+    if options.data and not Path(options.data).is_file():
+        parser.error(f"--data: there is no file {options.data!r}")
+    return options
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, Figures]] | None:
+    """Reads the options and prints the table; returns its figures."""
+    options = parsed(argv)
     if options.measure:
         model, optimizer, steps = options.measure
         print(json.dumps(measure(model, optimizer, int(steps), options)))
@@ -158,8 +180,9 @@ def main(argv=None):
             print(row(model, optimizer, measured, found.get(BASELINE)), flush=True)
         figures[model] = found
     if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(figures, indent=1))
+        from contest import report
+
+        report.write(options.output, report.surroundings("tensorflow") | {"models": figures})
     return figures
 
 

@@ -7,7 +7,7 @@ The model is a BERT with its masked-language-model head (KerasHub), dropout on. 
 loss and gradient of each batch in one XLA computation that stores the gradient and returns the
 loss; "sketch" and "exact" are the two methods of `measure_noise`, from first batch to finished
 sample. All take turns, so that a drift of the machine's speed meets all alike; compilation is not
-counted.
+counted. Ctrl-C ends a race early, with the rows of the turns taken so far.
 
 Columns: the median time a batch with its quartiles, and the median over turns of the ratio to plain
 in the same turn. Below them, for a model of large matrices and few activations, the memory needed
@@ -15,28 +15,35 @@ beyond the model, in units of the gradient's size: the sum of the gradients, the
 XLA plans for its temporary arrays.
 """
 
+from __future__ import annotations
+
 import argparse
+import functools
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+from keras_acclip._utils.commands import Parser, positive
 
-import keras
-import keras_hub
-import numpy as np
+# What the two methods compute in their last pass, as XLA names it, and how many gradients they hold
+# beside its temporary arrays: their sum and, where it is returned, the gradient.
+PASSES = {
+    "tensorflow": {"sketch": ("_absorb_step", 1), "exact": ("_gradient_step", 2)},
+    "jax": {"sketch": ("_absorb_step", 1), "exact": ("_deviate_step", 1)},
+}
 
-from keras_acclip.noise.batches import open_batches
-from keras_acclip.noise.sampling import NoiseMeter
+Run = Callable[[list[Any]], None]
 
 
-def make_model(options):
+def make_model(options: argparse.Namespace) -> Any:
     """Returns a compiled BERT for masked language modelling."""
+    import keras_hub
+
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=options.vocabulary,
         num_layers=options.layers,
@@ -50,8 +57,10 @@ def make_model(options):
     return model
 
 
-def make_batches(options, size):
+def make_batches(options: argparse.Namespace, size: int) -> list[Any]:
     """Returns random tokens, an eighth of them to predict: a list of `(x, y, sample_weight)`."""
+    import numpy as np
+
     rng = np.random.default_rng(0)
     masks = options.length // 8
 
@@ -69,71 +78,11 @@ def make_batches(options, size):
     return [batch() for _ in range(options.batches)]
 
 
-def plain_on_tensorflow(model):
-    """Returns a function that evaluates and stores the gradient of each batch."""
-    import tensorflow as tf
-
-    variables = [v.value for v in model.trainable_variables]
-    stored = [
-        tf.Variable(tf.zeros((0,)), shape=tf.TensorShape(None), trainable=False) for _ in variables
-    ]
-
-    @tf.function(jit_compile=True, autograph=False)
-    def plain_step(x, y, sample_weight):
-        with tf.GradientTape() as tape:
-            loss = model.compute_loss(x, y, model(x, training=True), sample_weight)
-        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        for store, gradient in zip(stored, gradients, strict=True):
-            store.assign(gradient)
-        return loss
-
-    def run(batches):
-        for store, variable in zip(stored, variables, strict=True):
-            store.assign(tf.zeros(variable.shape))
-        for batch in batches:
-            float(plain_step(*keras.tree.map_structure(tf.convert_to_tensor, batch)))
-        for store in stored:
-            store.assign(tf.zeros((0,)))
-
-    return run
-
-
-def plain_on_jax(model):
-    """Returns a function that evaluates and stores the gradient of each batch."""
-    import jax
-
-    def plain_step(stored, trainable, non_trainable, metrics, batch):
-        x, y, sample_weight = batch
-
-        def loss(trainable):
-            y_pred, state, losses = model.stateless_call(
-                trainable, non_trainable, x, return_losses=True, training=True
-            )
-            total, _ = model.stateless_compute_loss(
-                trainable, non_trainable, metrics, x, y, y_pred, sample_weight
-            )
-            return total + sum(losses), state
-
-        (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
-        return value, state, gradients
-
-    step = jax.jit(plain_step, donate_argnums=0)
-
-    def run(batches):
-        trainable = [v.value for v in model.trainable_variables]
-        state = [v.value for v in model.non_trainable_variables]
-        metrics = [v.value for v in model.metrics_variables]
-        stored = [jax.numpy.zeros_like(value) for value in trainable]
-        for batch in batches:
-            value, state, stored = step(stored, trainable, state, metrics, batch)
-            float(value)
-
-    return run
-
-
-def contestants(model):
+def ways(model: Any) -> dict[str, Run]:
     """Returns the functions that take turns, by name; each takes a list of batches."""
-    plain = {"tensorflow": plain_on_tensorflow, "jax": plain_on_jax}[keras.config.backend()]
+    from contest import plain
+    from keras_acclip.noise import NoiseMeter
+    from keras_acclip.noise.data import open_batches
 
     def measured(method):
         meter = NoiseMeter(model, method=method)
@@ -144,42 +93,55 @@ def contestants(model):
 
         return run
 
-    return {"plain": plain(model), "sketch": measured("sketch"), "exact": measured("exact")}
+    return {
+        "plain": plain.gradients(model),
+        "sketch": measured("sketch"),
+        "exact": measured("exact"),
+    }
 
 
-def compare(options, size):
-    """Prints the table's rows for one batch size."""
+def compare(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
+    """Prints the table's rows for one batch size, and returns them."""
+    import keras
+
+    from contest.race import Contestant, quartiles, race, ratio
+
     keras.utils.set_random_seed(0)
-    runs, batches = contestants(make_model(options)), make_batches(options, size)
-    for run in runs.values():
-        run(batches[:2])
-    times = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(batches)
-            times[name].append((time.perf_counter() - start) / len(batches))
-    for name, seconds in times.items():
-        low, middle, high = 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75])
-        ratio = np.median(np.divide(seconds, times["plain"]))
+    runs, batches = ways(make_model(options)), make_batches(options, size)
+    contestants = [
+        Contestant(name, f"batches of {size}", functools.partial(run, batches), steps=len(batches))
+        for name, run in runs.items()
+    ]
+    race(contestants, options.rounds)
+    rows = []
+    for c in contestants:
+        low, middle, high = (1e3 * s for s in quartiles(c.seconds))
+        to_plain = ratio(c.seconds, contestants[0].seconds) or []
         spread = f"{middle:.1f} ({low:.1f} to {high:.1f})"
-        print(f"{size:>10} {name:<8}{spread:>26}{ratio:>8.2f}", flush=True)
+        print(f"{size:>10} {c.method:<8}{spread:>26}{to_plain[1]:>8.2f}", flush=True)
+        found = {"ms": middle, "quartiles_ms": [low, high], "to_plain": to_plain}
+        rows.append({"batch_size": size, "method": c.method} | found)
+    return rows
 
 
-def run_dense(width):
+def run_dense(width: int) -> None:
     """Runs each contestant on a model of large matrices and few activations."""
+    import keras
+    import numpy as np
+
     model = keras.Sequential(
         [keras.Input((width,)), *(keras.layers.Dense(width, use_bias=False) for _ in range(3))]
     )
     model.compile(optimizer="sgd", loss="mse", jit_compile=True)
     batches = [tuple(np.ones(shape, "float32") for shape in ((2, width), (2, width), (2,)))] * 2
-    for run in contestants(model).values():
+    for run in ways(model).values():
         run(batches)
 
 
-def compare_memory(width):
-    """Prints how much memory XLA plans for each computation, in gradients."""
+def compare_memory(width: int) -> dict[str, float]:
+    """Prints how much memory XLA plans for each computation, in gradients, and returns it."""
     print(f"\nmemory beyond the model, three dense layers of {width} x {width}:")
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
         subprocess.run(
@@ -188,43 +150,63 @@ def compare_memory(width):
             check=True,
             stderr=subprocess.DEVNULL,
         )
-        # The sum of the gradients, and for "exact" the gradient that its second pass returns.
-        for name, step, held in (("sketch", "_absorb_step", 1), ("exact", "_gradient_step", 2)):
+        for name, (step, held) in PASSES[os.environ["KERAS_BACKEND"]].items():
             reports = [p.read_text() for p in Path(folder).glob(f"*{step}*buffer-assignment.txt")]
             sizes = [re.findall(r"size (\d+), preallocated-temp", report) for report in reports]
-            largest = max(int(size) for found in sizes for size in found)
-            print(f"{name:>19}{held + largest / (12 * width**2):>8.2f} gradients", flush=True)
+            largest = max(int(size) for each in sizes for size in each)
+            found[name] = held + largest / (12 * width**2)
+            print(f"{name:>19}{found[name]:>8.2f} gradients", flush=True)
+    return found
 
 
-def main(argv=None):
-    """Reads the options and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """The options, checked before anything heavy is imported."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--layers", type=int, default=4, help="(default: %(default)s)")
-    add("--hidden", type=int, default=256, help="(default: %(default)s)")
-    add("--vocabulary", type=int, default=8192, help="(default: %(default)s)")
-    add("--length", type=int, default=128, help="tokens a row (default: %(default)s)")
-    add("--batch-sizes", type=int, nargs="*", default=[1, 8, 16], help="(default: %(default)s)")
-    add("--batches", type=int, default=6, help="batches a turn (default: %(default)s)")
-    add("--rounds", type=int, default=7, help="turns (default: %(default)s)")
-    add("--width", type=int, default=4096, help="of the dense layers (default: %(default)s)")
-    add("--dense", type=int, help=argparse.SUPPRESS)
+    add("--layers", type=positive, default=4, help="(default: %(default)s)")
+    add("--hidden", type=positive, default=256, help="(default: %(default)s)")
+    add("--vocabulary", type=positive, default=8192, help="(default: %(default)s)")
+    add("--length", type=positive, default=128, help="tokens a row (default: %(default)s)")
+    add(
+        "--batch-sizes", type=positive, nargs="*", default=[1, 8, 16], help="(default: %(default)s)"
+    )
+    add("--batches", type=positive, default=6, help="batches a turn (default: %(default)s)")
+    add("--rounds", type=positive, default=7, help="turns (default: %(default)s)")
+    add("--width", type=positive, default=4096, help="of the dense layers (default: %(default)s)")
+    add("--output", type=Path, metavar="FILE", help="a JSON file for the results")
+    add("--dense", type=positive, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") not in PASSES:
+        parser.error(f"runs on the Keras backends {' and '.join(PASSES)}")
+    if options.batches < 2:
+        parser.error("--batches: noise needs two batches or more")
+    return options
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Reads the options and prints the table."""
+    options = parsed(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if options.dense:
         run_dense(options.dense)
         return
-    model = make_model(options)
+    import keras
+
+    from contest import report
+
+    parameters = make_model(options).count_params()
+    content = report.surroundings(keras.config.backend())
     print(
-        f"BERT: {options.layers} layers, hidden {options.hidden}, {model.count_params():,} "
+        f"BERT: {options.layers} layers, hidden {options.hidden}, {parameters:,} "
         f"parameters, {options.length} tokens; Keras {keras.__version__} on "
         f"{keras.config.backend()}, {os.cpu_count()} cores\n"
         f"{'batch size':>10} {'method':<8}{'ms a batch (quartiles)':>26}{'ratio':>8}"
     )
-    for size in options.batch_sizes:
-        compare(options, size)
-    compare_memory(options.width)
+    rows = [row for size in options.batch_sizes for row in compare(options, size)]
+    memory = compare_memory(options.width)
+    if options.output:
+        content |= {"parameters": parameters, "rows": rows, "memory_gradients": memory}
+        report.write(options.output, content)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from keras_acclip.noise.callback import GradientNoise as GradientNoise
     from keras_acclip.optimizers.acclip import ACClip as ACClip
     from keras_acclip.optimizers.cclip import CClip as CClip
+    from keras_acclip.optimizers.clip import Clip as Clip
     from keras_acclip.optimizers.gclip import GClip as GClip
 
 __version__ = "0.1.0"
 
-__all__ = ["ACClip", "CClip", "GClip", "GradientNoise", "noise", "rules", "thresholds"]
+__all__ = ["ACClip", "CClip", "Clip", "GClip", "GradientNoise", "noise", "rules", "thresholds"]
 
 __getattr__, __dir__ = lazy.attach(
     __name__,
     {
         "ACClip": "keras_acclip.optimizers.acclip",
         "CClip": "keras_acclip.optimizers.cclip",
+        "Clip": "keras_acclip.optimizers.clip",
         "GClip": "keras_acclip.optimizers.gclip",
         "GradientNoise": "keras_acclip.noise.callback",
         "noise": "noise",

@@ -5,7 +5,7 @@ import sys
 import keras
 import numpy as np
 
-from keras_acclip import ACClip, CClip, GClip
+from keras_acclip import ACClip, CClip, Clip, GClip
 from keras_acclip.thresholds import PowerThreshold
 from tests import reference
 
@@ -18,6 +18,7 @@ MAKERS = {
     "ACClip": lambda: ACClip(0.05, weight_decay=0.1),
     "ACClip rms": lambda: ACClip(0.05, alpha=1.5, step_size="rms", skip_nonfinite=True),
     "ACClip constant": lambda: ACClip(0.05, alpha=2.0, step_size="constant"),
+    "Clip": lambda: Clip(keras.optimizers.SGD(0.05, momentum=0.9), 0.5, skip_nonfinite=True),
 }
 
 REFERENCE = {
@@ -27,6 +28,7 @@ REFERENCE = {
     "ACClip": ("ACClip", {"wd": 0.1}),
     "ACClip rms": ("ACClip", {"alpha": 1.5, "step_size": "rms"}),
     "ACClip constant": ("ACClip", {"alpha": 2.0, "step_size": "constant"}),
+    "Clip": ("GClip", {"threshold": 0.5, "momentum": 0.9}),
 }
 
 

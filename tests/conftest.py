@@ -19,9 +19,9 @@ def same_names_and_seeds():
 @pytest.fixture(scope="session")
 def english(tmp_path_factory):
     """A file of about 100,000 characters of English: some of Python's own help topics."""
-    from keras_acclip.text import corpus
+    from keras_acclip.text import docstrings
 
-    topics = corpus.language_topics(sysconfig.get_paths()["stdlib"])
+    topics = docstrings.language_topics(sysconfig.get_paths()["stdlib"])
     path = tmp_path_factory.mktemp("text") / "english.txt"
     path.write_text("\n\n".join(topics[name] for name in sorted(topics))[:100_000], "utf-8")
     return path

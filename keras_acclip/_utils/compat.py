@@ -8,9 +8,12 @@ Subclasses also override hooks that their base classes call and that are private
 - Keras 3's `Optimizer`: `_backend_update_step`, `_apply_weight_decay` and
   `_update_model_variables_moving_average` (`keras_acclip.optimizers.base`);
 - Keras 2's `Optimizer`: `_internal_apply_gradients`, `_deduplicate_sparse_grad`,
-  `_apply_weight_decay`, `_update_model_variables_moving_average`, and those of its legacy
-  optimizers that the Model Garden's moving average calls (`keras_acclip.tf_keras.base`);
-- Keras 2's `Callback`: the attribute `_supports_tf_logs` (`keras_acclip.noise.callback_tf_keras`).
+  `_apply_weight_decay`, `_update_model_variables_moving_average`, `_create_iteration_variable`
+  (`keras_acclip.tf_keras.clip`), and those of its legacy optimizers that the Model Garden's moving
+  average calls (`keras_acclip.tf_keras.base`);
+- Keras 2's `Callback`: the attribute `_supports_tf_logs` (`keras_acclip.noise.callback_tf_keras`);
+- the Model Garden's `OrbitExperimentRunner`: `_maybe_build_checkpoint_manager`, which its
+  docstring shows as what to override (`keras_acclip.garden.runner`).
 """
 
 from __future__ import annotations
@@ -134,6 +137,21 @@ def mark_built(optimizer: Any) -> None:
     optimizer._built = True
 
 
+def is_built(optimizer: Any) -> bool:
+    """Whether a Keras 2 optimizer's slots are made: `Optimizer._built`, which it sets late."""
+    return getattr(optimizer, "_built", False)
+
+
+def callable_list(variables: list[Variable]) -> Any:
+    """A list that returns itself when called, as `tf_keras` has its optimizers' variables.
+
+    `tf_keras.src.optimizers.optimizer.CallableList`.
+    """
+    from tf_keras.src.optimizers import optimizer
+
+    return optimizer.CallableList(variables)
+
+
 def add_to_variables(optimizer: Any, variable: Variable) -> None:
     """Adds a variable to those that a Keras 2 optimizer saves.
 
@@ -165,6 +183,83 @@ def shared_name(variable: Any) -> str:
     `Variable._shared_name`, as Keras 2 names slots.
     """
     return variable._shared_name
+
+
+# --- Clip ---------------------------------------------------------------------------------------
+
+
+def has_an_apply_of_its_own(optimizer: Any) -> bool:
+    """Whether a Keras 3 optimizer replaces Keras's way from gradients to steps.
+
+    `Optimizer.apply` and `._backend_apply_gradients`, as the backend defines them.
+    """
+    import keras
+
+    base = keras.optimizers.Optimizer
+    names = ("apply", "_backend_apply_gradients")
+    return any(getattr(type(optimizer), name) is not getattr(base, name) for name in names)
+
+
+def take_step(
+    optimizer: Any, variables: Sequence[Variable], gradients: Sequence[Any], learning_rate: Any
+) -> None:
+    """What a Keras 3 optimizer's `apply` does once the gradient is whole.
+
+    `Optimizer._clip_gradients`, `._apply_weight_decay`, `._backend_update_step` and `._iterations`,
+    which counts every call, also those that only accumulate.
+    """
+    learning_rate = _at_its_step(optimizer, learning_rate)
+    gradients = optimizer._clip_gradients(list(gradients))
+    optimizer._apply_weight_decay(variables)
+    optimizer._backend_update_step(gradients, variables, learning_rate)
+    optimizer._iterations.assign_add(1)
+
+
+def _at_its_step(optimizer: Any, learning_rate: Any) -> Any:
+    """The learning rate after the calls that only accumulate, which a schedule counts."""
+    import keras
+
+    earlier = (optimizer.gradient_accumulation_steps or 1) - 1
+    if earlier:
+        optimizer._iterations.assign_add(earlier)
+    scheduled = keras.optimizers.schedules.LearningRateSchedule
+    return (
+        optimizer.learning_rate
+        if isinstance(optimizer._learning_rate, scheduled)
+        else learning_rate
+    )
+
+
+def take_summed_step(
+    optimizer: Any, variables: Sequence[Variable], gradients: Sequence[Any], learning_rate: Any
+) -> None:
+    """`take_step` on a replica, of gradients that are summed over the replicas already.
+
+    `Optimizer._distributed_tf_update_step`, which its `_backend_update_step` calls after the sum.
+    An optimizer with a `_backend_update_step` of its own gets its part of the gradient, to sum it.
+    """
+    import keras
+    import tensorflow as tf
+
+    base = keras.optimizers.Optimizer
+    strategy = tf.distribute.get_strategy()
+    if type(optimizer)._backend_update_step is not base._backend_update_step:
+        count = strategy.num_replicas_in_sync
+        take_step(optimizer, variables, [g / count for g in gradients], learning_rate)
+        return
+    learning_rate = _at_its_step(optimizer, learning_rate)
+    gradients = optimizer._clip_gradients(list(gradients))
+    optimizer._apply_weight_decay(variables)
+    held = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    pairs = list(zip(gradients, held, strict=True))
+    maybe_merge_call(optimizer._distributed_tf_update_step, strategy, pairs, learning_rate)
+    optimizer._iterations.assign_add(1)
+
+
+def fingerprint(optimizer: Any) -> tuple[tuple[str, Any], ...]:
+    """The plain hyperparameters of an optimizer, which a compiled step of it holds."""
+    plain = (bool, int, float, str, type(None))
+    return tuple((k, v) for k, v in vars(optimizer).items() if isinstance(v, plain))
 
 
 # --- noise ------------------------------------------------------------------------------------
@@ -281,3 +376,37 @@ def seeded_layers(model: Any, seed: Array) -> Iterator[None]:
     finally:
         for layer, generator in before.items():
             object.__setattr__(layer, "_random_generator", generator)
+
+
+# --- garden ------------------------------------------------------------------------------------
+
+
+def create_slots(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Makes the variables that a Keras 2 optimizer keeps, before its first step.
+
+    A legacy optimizer has `_create_all_weights` for it, and nothing public; it would make them in
+    its first step, which is then traced a second time. All others have `build`.
+
+    Args:
+        optimizer: A `tf_keras.optimizers.Optimizer` or `tf_keras.optimizers.legacy.Optimizer`.
+        variables: What it trains.
+    """
+    import tf_keras
+
+    if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)
+
+
+def set_latest_checkpoint(manager: tf.train.CheckpointManager, path: str | None) -> None:
+    """Has a checkpoint manager restore another checkpoint than its own directory's newest.
+
+    `tf.train.CheckpointManager.latest_checkpoint` can only be read. A worker that is not the chief
+    saves in a directory of its own, where the Model Garden's manager would look for checkpoints.
+
+    Args:
+        manager: The manager.
+        path: The checkpoint's prefix, or `None` for none.
+    """
+    manager._latest_checkpoint = path

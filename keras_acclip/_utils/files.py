@@ -1,12 +1,16 @@
 """Files that are there whole or not at all, whenever the process dies or the disk fills up."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | Path) -> Iterator[Path]:
     """A new file for `path`: a context whose value is the name to write under in the meantime.
 
     On leaving, the file is flushed to the disk and takes the place of `path`; if an exception
@@ -33,7 +37,7 @@ def replacing(path):
         raise
 
 
-def write_atomically(path, content):
+def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     """Writes bytes, or what `content(file)` writes, so that `path` never holds half of it."""
     with replacing(path) as partial, partial.open("wb") as file:
         file.write(content) if isinstance(content, bytes) else content(file)

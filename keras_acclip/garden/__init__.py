@@ -1,12 +1,61 @@
 """The TensorFlow Model Garden with the paper's optimizers: configs, experiments, data, training.
 
-Importing `keras_acclip.garden.experiments` registers them all; `python -m
-keras_acclip.garden.train` is the Model Garden's driver with them.
+`python -m keras_acclip.garden.data` makes data, `.train` is the Model Garden's driver with this
+package's experiments, `.compare` puts finished runs beside each other. Importing
+`keras_acclip.garden.experiments` registers the experiments for a program of your own.
+
+The public names load where they are first used, as the Model Garden takes seconds to import.
 """
 
+from __future__ import annotations
+
 import importlib.util
+from typing import TYPE_CHECKING
+
+from keras_acclip._utils import lazy
+
+if TYPE_CHECKING:
+    from keras_acclip.garden import compare as compare
+    from keras_acclip.garden import configs as configs
+    from keras_acclip.garden import data as data
+    from keras_acclip.garden import experiments as experiments
+    from keras_acclip.garden.actions import MetricsAction as MetricsAction
+    from keras_acclip.garden.actions import NoiseAction as NoiseAction
+    from keras_acclip.garden.checkpoints import CheckpointError as CheckpointError
+    from keras_acclip.garden.checkpoints import last_checkpoint as last_checkpoint
+    from keras_acclip.garden.runner import run as run
+    from keras_acclip.garden.trainer import Trainer as Trainer
 
 if importlib.util.find_spec("official") is None:
     raise ImportError(
         "keras_acclip.garden needs the TensorFlow Model Garden: pip install 'keras-acclip[garden]'"
     )
+
+__all__ = [
+    "CheckpointError",
+    "MetricsAction",
+    "NoiseAction",
+    "Trainer",
+    "compare",
+    "configs",
+    "data",
+    "experiments",
+    "last_checkpoint",
+    "run",
+]
+
+__getattr__, __dir__ = lazy.attach(
+    __name__,
+    {
+        "compare": "compare",
+        "configs": "configs",
+        "data": "data",
+        "experiments": "experiments",
+        "MetricsAction": "actions",
+        "NoiseAction": "actions",
+        "CheckpointError": "checkpoints",
+        "last_checkpoint": "checkpoints",
+        "run": "runner",
+        "Trainer": "trainer",
+    },
+)

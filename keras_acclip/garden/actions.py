@@ -1,26 +1,28 @@
 """What the trainer does between its loops: measuring the gradient noise, and noting the metrics."""
 
+from __future__ import annotations
+
+import functools
 import json
 import os
-import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import orbit
 import tensorflow as tf
 import tf_keras
+from official.core import base_task, base_trainer
 
-from keras_acclip._utils import arguments
-from keras_acclip.noise.batches import Batches, preserved_random_state
-from keras_acclip.noise.callback import NoiseCallback
-from keras_acclip.noise.losses import seeded_layers
-from keras_acclip.noise.on_tensorflow import LegacyEngine
+from keras_acclip._utils import arguments, compat
+from keras_acclip._utils.typing import Array, Gradient, Variable
+from keras_acclip.noise.data import Batches, preserved_random_state
+from keras_acclip.noise.measure import NoiseMeter
+from keras_acclip.noise.recorder import NoiseRecorder
 from keras_acclip.noise.sample import NoiseSample
-from keras_acclip.noise.sampling import NoiseMeter
-
-__all__ = ["MetricsAction", "NoiseAction"]
 
 
-class NoiseAction(NoiseCallback):
+class NoiseAction:
     """An Orbit action that measures the noise of the gradient that a task trains with.
 
     The gradient is the one that the task's `train_step` hands to its optimizer, at fixed weights,
@@ -31,7 +33,7 @@ class NoiseAction(NoiseCallback):
     summaries beside it, into the model directory.
 
     Args:
-        trainer: A `base_trainer.Trainer` of the Model Garden that trains.
+        trainer: The trainer.
         interval: Training steps between measurements. They are taken after the trainer's loops,
             so it should be a multiple of `trainer.steps_per_loop`.
         model_dir: The model directory.
@@ -48,46 +50,67 @@ class NoiseAction(NoiseCallback):
     ...     train_actions=[NoiseAction(trainer, 1000, model_dir)])
     """
 
-    def __init__(self, trainer, interval, model_dir, num_batches=256):
-        interval = arguments.positive_integer("interval", interval)
+    def __init__(
+        self,
+        trainer: base_trainer.Trainer,
+        interval: int,
+        model_dir: str,
+        num_batches: int = 256,
+    ) -> None:
+        self._interval = arguments.positive_integer("interval", interval)
         _check_strategy(trainer.strategy)
-        super().__init__(
-            num_batches=num_batches,
-            every=interval,
-            log_dir=model_dir,
-            save_dir=os.path.join(model_dir, "noise"),
-            verbose=2,
+        self._folder = os.path.join(model_dir, "noise")
+        self._recorder = NoiseRecorder(
+            num_batches=num_batches, log_dir=model_dir, save_dir=self._folder, verbose=2
         )
         self._step = trainer.global_step
-        self._last_step = None
-        self.model = _TaskModel(trainer)
-        self._meter = NoiseMeter(self.model, method=self.method, seed=self.seed)
-        self._meter._make_engine = _TaskEngine
+        self._last_step = 0
+        # Metrics of its own, so that those of the training go on undisturbed.
+        with trainer.strategy.scope():
+            metrics = trainer.task.build_metrics(training=True)
+        replicas = trainer.strategy.num_replicas_in_sync
+        self._meter = NoiseMeter(
+            trainer.model,
+            gradient=functools.partial(_gradient, trainer.task, trainer.model, metrics, replicas),
+            step=self._steps,
+        )
         config = trainer.config.task.train_data
 
-        def read():
+        def read() -> Iterator[Any]:
             with preserved_random_state():
-                dataset = trainer.task.build_inputs(config)
+                dataset: Any = trainer.task.build_inputs(config)
             return map(keras.utils.unpack_x_y_sample_weight, dataset)
 
         self._batches = Batches(read, None, repeatable=True)
 
-    def begin(self):
-        """Looks where training starts or goes on, once the checkpoint is restored."""
-        self._last_step = int(self._step.numpy())
-        earlier = tf.io.gfile.glob(os.path.join(self.save_dir, "noise-*.npz"))
-        samples = [NoiseSample.load(path) for path in sorted(earlier)]
-        self.samples = [sample for sample in samples if sample.step <= self._last_step]
+    @property
+    def samples(self) -> list[NoiseSample]:
+        """The samples in the order taken, those of an interrupted run before them."""
+        return self._recorder.samples
 
-    def __call__(self, output):
+    def begin(self) -> None:
+        """Looks where training starts or goes on, once the checkpoint is restored."""
+        self._last_step = self._steps()
+        earlier = tf.io.gfile.glob(os.path.join(self._folder, "noise-*.npz"))
+        samples = [NoiseSample.load(path) for path in sorted(earlier)]
+        self._recorder.samples = [s for s in samples if s.step <= self._last_step]
+
+    def __call__(self, output: object) -> None:
         """Measures if another `interval` steps are done.
 
         Args:
             output: What the training loop has given; not used.
         """
-        last, self._last_step = self._last_step, int(self._step.numpy())
-        if self._last_step // self.every > last // self.every:
-            self._measure()
+        last, self._last_step = self._last_step, self._steps()
+        if self._last_step // self._interval > last // self._interval:
+            self._recorder.measure(self._meter, self._batches)
+
+    def close(self) -> None:
+        """Closes the summaries' file, once training is over."""
+        self._recorder.close()
+
+    def _steps(self) -> int:
+        return int(self._step.numpy())
 
 
 class MetricsAction:
@@ -98,15 +121,15 @@ class MetricsAction:
     Args:
         path: The file.
         kind: `"training"` or `"validation"`.
-        step: The global step, a `tf.Variable`.
+        step: The global step.
     """
 
-    def __init__(self, path, kind, step):
+    def __init__(self, path: str, kind: str, step: tf.Variable) -> None:
         self._path = path
         self._kind = kind
         self._step = step
 
-    def __call__(self, output):
+    def __call__(self, output: Mapping[str, Any]) -> None:
         """Writes the metrics.
 
         Args:
@@ -124,7 +147,7 @@ class MetricsAction:
         tf.io.gfile.rename(partial, self._path, overwrite=True)
 
 
-def _floats(output):
+def _floats(output: Mapping[str, Any]) -> dict[str, Any]:
     output = tf.nest.map_structure(orbit.utils.get_value, output)
     return {
         name: _floats(value) if isinstance(value, dict) else float(value)
@@ -133,7 +156,7 @@ def _floats(output):
     }
 
 
-def _check_strategy(strategy):
+def _check_strategy(strategy: tf.distribute.Strategy) -> None:
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     if several or isinstance(strategy, tf.distribute.TPUStrategy):
         raise NotImplementedError(
@@ -142,49 +165,33 @@ def _check_strategy(strategy):
         )
 
 
-class _TaskModel(tf_keras.Model):
-    """A task's model as the noise meter wants it, which reads the training step off `optimizer`."""
-
-    def __init__(self, trainer):
-        super().__init__(name=trainer.model.name)
-        self.inner = trainer.model
-        self.task = trainer.task
-        self.optimizer = types.SimpleNamespace(iterations=trainer.global_step)
-        # Metrics of its own, so that those of the training go on undisturbed.
-        with trainer.strategy.scope():
-            self.task_metrics = trainer.task.build_metrics(training=True)
-        self.built = True
-
-    def call(self, inputs, training=None):
-        """Returns what the task's model gives for `inputs`."""
-        return self.inner(inputs, training=training)
-
-
-class _TaskEngine(LegacyEngine):
-    """An engine whose gradient is the one that a task's training step hands to its optimizer."""
-
-    def _gradient(self, seeds, scale, batch):
-        x, y, _ = batch
-        model = self._loss.model
-        optimizer = _Recorder()
-        with seeded_layers(model, seeds[0]):
-            logs = model.task.train_step(
-                x if y is None else (x, y),
-                model=model.inner,
-                optimizer=optimizer,
-                metrics=model.task_metrics,
-            )
-        gradients = [
-            tf.zeros(v.shape) if g is None else tf.cast(tf.convert_to_tensor(g), tf.float32)
-            for g, v in ((optimizer.gradients.get(v.ref()), v) for v in self._loss.variables)
-        ]
-        loss = tf.cast(logs[model.task.loss], tf.float32) / self._replicas
-        return loss, [scale * gradient for gradient in gradients], [seeds[0] + [1, 0]]
+def _gradient(
+    task: base_task.Task,
+    model: tf_keras.Model,
+    metrics: Sequence[tf_keras.metrics.Metric],
+    replicas: int,
+    batch: tuple[Any, Any, Any],
+    seed: Array,
+) -> tuple[Array, list[Gradient | None]]:
+    """A replica's part of the loss, and the gradient that the task hands to its optimizer."""
+    x, y, _ = batch
+    optimizer: Any = _Recorder()
+    with compat.seeded_layers(model, seed):
+        logs = task.train_step(
+            x if y is None else (x, y), model=model, optimizer=optimizer, metrics=metrics
+        )
+    gradients = [optimizer.gradients.get(variable.ref()) for variable in model.trainable_variables]
+    return tf.cast(logs[task.loss], tf.float32) / replicas, gradients
 
 
 class _Recorder:
     """Takes gradients in an optimizer's place."""
 
-    def apply_gradients(self, grads_and_vars, **_):
+    def __init__(self) -> None:
+        self.gradients: dict[Any, Gradient | None] = {}
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient | None, Variable]], **_: Any
+    ) -> None:
         """Keeps the gradients, by variable."""
-        self.gradients = {v.ref(): g for g, v in grads_and_vars}
+        self.gradients = {variable.ref(): gradient for gradient, variable in grads_and_vars}

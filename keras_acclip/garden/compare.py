@@ -7,20 +7,23 @@ what the paper's Tables 2 and 3 have: validation loss and masked-LM accuracy, or
 the picture is like its Figure 3.
 """
 
+from __future__ import annotations
+
 import argparse
-import functools
 import itertools
 import math
-import statistics
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
+from keras_acclip._utils.commands import Parser
+from keras_acclip.garden.data import shards
+from keras_acclip.garden.data.shards import DataError
+from keras_acclip.garden.summaries import Run, read_params, read_run
 
-from keras_acclip.garden import shards
-from keras_acclip.garden.shards import DataError
-from keras_acclip.noise import plots
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Heading of a column: the summary's name, the factor and the digits that it is shown with.
 METRICS = {
@@ -35,102 +38,7 @@ METRICS = {
 _MARKERS = "osD^vP"
 
 
-@dataclass(frozen=True)
-class Run:
-    """A model directory.
-
-    Attributes:
-        name: What the run is called.
-        params: The experiment's parameters, as `params.yaml` has them.
-        train: Dict from a summary's name to a dict from step to value.
-        validation: The same of the validations.
-    """
-
-    name: str
-    params: dict
-    train: dict
-    validation: dict
-
-    @functools.cached_property
-    def trainer(self):
-        """The trainer's parameters."""
-        return self.params["trainer"]
-
-    @property
-    def optimizer(self):
-        """The optimizer's name among the Model Garden's."""
-        return self.trainer["optimizer_config"]["optimizer"]["type"]
-
-    @property
-    def learning_rate(self):
-        """The schedule's initial learning rate; if it has none, the highest summary's, or NaN."""
-        schedule = self.trainer["optimizer_config"].get("learning_rate") or {}
-        fields = schedule.get(schedule.get("type")) or {}
-        for name in ("initial_learning_rate", "learning_rate"):
-            if name in fields:
-                return fields[name]
-        return max(self.train.get("learning_rate", {}).values(), default=math.nan)
-
-    @property
-    def steps(self):
-        """The last step with a summary."""
-        return max(step for values in self.train.values() for step in values)
-
-    @property
-    def steps_per_second(self):
-        """Median of the training loops after the first, which traces and compiles."""
-        speeds = list(self.train.get("steps_per_second", {}).values())
-        return statistics.median(speeds[1:] or speeds or [math.nan])
-
-
-def read_run(folder, name=None):
-    """Reads a model directory.
-
-    Args:
-        folder: Path of the directory.
-        name: What to call the run. Defaults to the directory's name.
-
-    Returns:
-        A `Run`. Of a step that was run again after an interruption the later summary counts.
-
-    Raises:
-        DataError: If `params.yaml` or the training's event files are missing or can't be read.
-    """
-    folder = Path(folder)
-    path = folder / "params.yaml"
-    try:
-        params = yaml.safe_load(path.read_text("utf-8"))
-        params["trainer"]["optimizer_config"]["optimizer"]["type"]
-        subfolder = params["trainer"].get("validation_summary_subdir", "validation")
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not an experiment's parameters: {error}") from error
-    train = read_scalars(folder / "train")
-    if not train:
-        raise DataError(f"{folder / 'train'}: holds no summaries of training")
-    return Run(name or folder.name, params, train, read_scalars(folder / subfolder))
-
-
-def read_scalars(folder):
-    """The scalars in a folder's event files: dict from name to dict from step to value."""
-    import tensorflow as tf
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    if not any(folder.glob("*tfevents*")):
-        return {}
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    events.Reload()
-    scalars = {}
-    for tag in events.Tags()["tensors"]:
-        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
-            found = sorted(events.Tensors(tag), key=lambda event: event.wall_time)
-            values = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in found}
-            scalars[tag] = dict(sorted(values.items()))
-    return scalars
-
-
-def table(runs):
+def table(runs: Sequence[Run]) -> str:
     """The runs as a Markdown table, with the columns that one of them has a value for.
 
     Example:
@@ -139,7 +47,9 @@ def table(runs):
         ...
     """
     columns = [heading for heading, (tag, *_) in METRICS.items() if any(map(_has(tag), runs))]
-    rows = [("run", "optimizer", "learning rate", "steps", *columns, "steps/s")]
+    rows: list[tuple[str, ...]] = [
+        ("run", "optimizer", "learning rate", "steps", *columns, "steps/s")
+    ]
     for run in runs:
         planned = run.trainer["train_steps"]
         steps = f"{run.steps:,}" + (f" of {planned:,}" if run.steps < planned else "")
@@ -151,26 +61,28 @@ def table(runs):
     return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
 
 
-def _has(tag):
+def _has(tag: str) -> Callable[[Run], bool]:
     return lambda run: bool(run.validation.get(tag))
 
 
-def _last(run, tag, factor, digits):
+def _last(run: Run, tag: str, factor: float, digits: int) -> str:
     """The last value of a validation's summary, for the table."""
     values = list(run.validation.get(tag, {}).values())
     return f"{factor * values[-1]:.{digits}f}" if values else ""
 
 
-def curves(runs):
+def curves(runs: Sequence[Run]) -> Figure:
     """The picture: training loss and what the validations measured first, over the steps.
 
     Args:
-        runs: A list of `Run`s.
+        runs: The runs.
 
     Returns:
-        A Matplotlib figure; its lines differ by dash and marker as well as by colour.
+        A figure; its lines differ by dash and marker as well as by colour.
     """
     from matplotlib.figure import Figure
+
+    from keras_acclip.noise import plots
 
     heading = next((h for h, (tag, *_) in METRICS.items() if any(map(_has(tag), runs))), None)
     with plots.style():
@@ -191,13 +103,13 @@ def curves(runs):
     return figure
 
 
-def names(folders):
+def names(folders: Sequence[str | Path]) -> list[str]:
     """What to call the runs: the directories' names, or their paths where names are alike."""
     last = [Path(folder).resolve().name for folder in folders]
     return last if len(set(last)) == len(last) else [str(folder) for folder in folders]
 
 
-def compare(folders, output):
+def compare(folders: Sequence[str | Path], output: str | Path) -> str:
     """Reads the runs and writes `comparison.md` and `comparison.png`.
 
     Args:
@@ -210,6 +122,11 @@ def compare(folders, output):
     Raises:
         DataError: If a directory is no run's, or the output can't be written.
     """
+    # Before TensorFlow loads.
+    for folder in folders:
+        read_params(Path(folder))
+    from keras_acclip.noise import plots
+
     runs = [read_run(*pair) for pair in zip(folders, names(folders), strict=True)]
     found = table(runs)
     shards.write_file(Path(output) / "comparison.md", found + "\n")
@@ -219,9 +136,9 @@ def compare(folders, output):
     return found
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line and compares. Returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m keras_acclip.garden.compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

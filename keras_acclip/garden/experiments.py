@@ -7,11 +7,13 @@ override away: `trainer.optimizer_config.optimizer.type=adamw`.
 """
 
 import contextlib
-import copy
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
+import tf_keras
 import yaml
-from official.core import exp_factory, task_factory
+from official.core import config_definitions, exp_factory, task_factory
 from official.nlp.configs import bert, finetuning_experiments, pretraining_experiments  # noqa: F401
 from official.nlp.data import pretrain_text_dataloader
 from official.nlp.tasks import masked_lm
@@ -47,7 +49,10 @@ class MaskedLMConfig(masked_lm.MaskedLMConfig):
         default_factory=lambda: bert.PretrainerConfig(
             cls_heads=[
                 bert.ClsHeadConfig(
-                    inner_dim=None, num_classes=2, dropout_rate=0.1, name="next_sentence"
+                    inner_dim=None,  # pyright: ignore[reportArgumentType]
+                    num_classes=2,
+                    dropout_rate=0.1,
+                    name="next_sentence",
                 )
             ]
         )
@@ -59,27 +64,30 @@ class MaskedLMConfig(masked_lm.MaskedLMConfig):
 class MaskedLMTask(masked_lm.MaskedLMTask):
     """The Model Garden's masked-LM task, whose heads can be as wide as the encoder."""
 
-    def build_model(self, params=None):
+    def build_model(self, params: bert.PretrainerConfig | None = None) -> tf_keras.Model:
         """Returns the pretraining model.
 
         Args:
             params: The model's config. Default: the task's.
         """
-        config = copy.deepcopy(params or self.task_config.model)
-        config._locked = False
+        config = (params or self.task_config.model).replace()
+        encoder: Any = config.encoder.get()
         for head in config.cls_heads or []:
             if head.inner_dim is None:
-                head.inner_dim = config.encoder.get().hidden_size
+                head.inner_dim = encoder.hidden_size
         model = super().build_model(config)
         # Made in the first step instead, on a replica's thread, the heads would not heed the seed.
         model(model.inputs)
         return model
 
 
-def _experiment(name):
+_Factory = Callable[[], config_definitions.ExperimentConfig]
+
+
+def _experiment(name: str) -> Callable[[_Factory], _Factory]:
     """Registers an experiment, unless an earlier import of this module has done so."""
 
-    def register(factory):
+    def register(factory: _Factory) -> _Factory:
         with contextlib.suppress(KeyError):
             exp_factory.register_config_factory(name)(factory)
         return factory
@@ -87,7 +95,9 @@ def _experiment(name):
     return register
 
 
-def _with_our_optimizers(experiment, *names):
+def _with_our_optimizers(
+    experiment: config_definitions.ExperimentConfig, *names: str
+) -> config_definitions.ExperimentConfig:
     """Puts our choice of optimizers into an experiment, then layers the shipped files `names`."""
     experiment.trainer.optimizer_config = configs.OptimizationConfig(
         {"warmup": {"type": "polynomial"}}
@@ -99,7 +109,7 @@ def _with_our_optimizers(experiment, *names):
 
 
 @_experiment("acclip/bert_pretraining")
-def bert_pretraining():
+def bert_pretraining() -> config_definitions.ExperimentConfig:
     """BERT's masked-LM and next-sentence pretraining, from TFRecords (Devlin et al., 2019)."""
     experiment = exp_factory.get_exp_config("bert/pretraining")
     data = experiment.task
@@ -110,7 +120,7 @@ def bert_pretraining():
 
 
 @_experiment("acclip/bert_pretraining_text")
-def bert_pretraining_text():
+def bert_pretraining_text() -> config_definitions.ExperimentConfig:
     """BERT's pretraining from raw text: tensorflow-text masks it anew in every epoch.
 
     `input_path` names TFRecords of `tf.train.Example`s with a field `text`, a document each, its
@@ -126,13 +136,13 @@ def bert_pretraining_text():
 
 
 @_experiment("acclip/bert_squad")
-def bert_squad():
+def bert_squad() -> config_definitions.ExperimentConfig:
     """Extractive question answering on SQuAD, as in the BERT paper (Devlin et al., 2019)."""
     return _with_our_optimizers(exp_factory.get_exp_config("bert/squad"), "squad")
 
 
 @_experiment("acclip/bert_sentence_prediction")
-def bert_sentence_prediction():
+def bert_sentence_prediction() -> config_definitions.ExperimentConfig:
     """Classification of a sentence or a pair; set `num_classes`, steps and warm-up for the data."""
     experiment = _with_our_optimizers(exp_factory.get_exp_config("bert/sentence_prediction"))
     # As in the BERT paper's GLUE runs, the steps being those of MNLI, the largest: 3 epochs.
@@ -150,7 +160,7 @@ def bert_sentence_prediction():
 
 
 @_experiment("acclip/resnet_imagenet")
-def resnet_imagenet():
+def resnet_imagenet() -> config_definitions.ExperimentConfig:
     """ResNet-50 on ImageNet: the Model Garden's model, data and 90 epochs, linearly decayed."""
     experiment = exp_factory.get_exp_config("resnet_imagenet")
     steps = experiment.trainer.train_steps
@@ -159,7 +169,7 @@ def resnet_imagenet():
     return experiment
 
 
-def _schedule(learning_rate, steps, warmup_steps):
+def _schedule(learning_rate: float, steps: int, warmup_steps: int) -> dict[str, Any]:
     return {
         "learning_rate": {
             "polynomial": {"initial_learning_rate": learning_rate, "decay_steps": steps}

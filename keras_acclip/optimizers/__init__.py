@@ -9,10 +9,11 @@ from keras_acclip._utils import lazy
 if TYPE_CHECKING:
     from keras_acclip.optimizers.acclip import ACClip as ACClip
     from keras_acclip.optimizers.cclip import CClip as CClip
+    from keras_acclip.optimizers.clip import Clip as Clip
     from keras_acclip.optimizers.gclip import GClip as GClip
 
-__all__ = ["ACClip", "CClip", "GClip"]
+__all__ = ["ACClip", "CClip", "Clip", "GClip"]
 
 __getattr__, __dir__ = lazy.attach(
-    __name__, {"ACClip": "acclip", "CClip": "cclip", "GClip": "gclip"}
+    __name__, {"ACClip": "acclip", "CClip": "cclip", "Clip": "clip", "GClip": "gclip"}
 )

@@ -93,6 +93,90 @@ def run(
     compiled[key](gradients, scalars)
 
 
+def run_around(
+    clip: Callable[[Sequence[Gradient], Scalars], tuple[list[Gradient], Array | None]],
+    take: Callable[[list[Gradient], Array], None],
+    take_summed: Callable[[list[Gradient], Array], None],
+    variables: Sequence[Variable],
+    gradients: Sequence[Gradient],
+    scalars: Scalars,
+    *,
+    unless_finite: Sequence[Variable] | None,
+    compiled: MutableMapping[Hashable, Callable] | None,
+    key: Hashable,
+    refuse: Callable[[str], None],
+    reduce: bool,
+) -> None:
+    """Clips, then lets another optimizer take its step, all in one computation where it can be.
+
+    Args:
+        clip: Function from gradients, summed over replicas, and scalars to the clipped gradients
+            and whether they were finite, or `None`.
+        take: Takes the step, given the gradients and the learning rate.
+        take_summed: The same on one of several replicas, whose gradients are summed already.
+        variables: The variables that have a gradient.
+        gradients: Gradients of this replica.
+        scalars: Learning rate and thresholds.
+        unless_finite: `None`, or the variables to put back where the gradients were not finite.
+        compiled: As in `run`, like the arguments that follow.
+        key: Equal for steps that are one computation.
+        refuse: Is told why the step is no XLA computation.
+        reduce: Whether the gradients are still to be summed over replicas.
+    """
+    thresholds = tuple(map(tf.convert_to_tensor, scalars.thresholds))
+    scalars = Scalars(tf.convert_to_tensor(scalars.learning_rate), thresholds)
+    gradients = [_arrived(g, v) for g, v in zip(gradients, variables, strict=True)]
+    back = None if unless_finite is None else [native(v) for v in unless_finite]
+    strategy = tf.distribute.get_strategy()
+    if not _has_one_replica(strategy) and tf.distribute.has_strategy():
+        refuse("tf.distribute updates each replica's variables by itself")
+        if reduce:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        _step_around(clip, take_summed, gradients, scalars, back)
+        return
+
+    def step(gradients: list[Gradient], scalars: Scalars) -> None:
+        _step_around(clip, take, gradients, scalars, back)
+
+    if compiled is not None:
+        gradients = [sparse.dense(g) for g in gradients]
+    obstacle = _obstacle(gradients, [native(v) for v in variables])
+    if compiled is None or obstacle:
+        if obstacle:
+            refuse(obstacle)
+        step(gradients, scalars)
+        return
+    if key not in compiled:
+        compiled[key] = tf.function(step, jit_compile=True, autograph=False)
+    compiled[key](gradients, scalars)
+
+
+def _step_around(
+    clip: Callable[[Sequence[Gradient], Scalars], tuple[list[Gradient], Array | None]],
+    take: Callable[[list[Gradient], Array], None],
+    gradients: Sequence[Gradient],
+    scalars: Scalars,
+    back: Sequence[tf.Variable] | None,
+) -> None:
+    clipped, finite = clip(gradients, scalars)
+    before = None if back is None else [tf.identity(v) for v in back]
+    take(clipped, scalars.learning_rate)
+    if back is None or before is None:
+        return
+
+    def put_back(strategy: tf.distribute.Strategy, before: Sequence[Array], finite: Array) -> None:
+        for variable, old in zip(back, before, strict=True):
+            strategy.extended.update(
+                variable,
+                lambda v, old, finite: v.assign(tf.where(finite, v, old)),
+                args=(old, finite),
+                group=False,
+            )
+
+    compat.maybe_merge_call(put_back, tf.distribute.get_strategy(), before, finite)
+
+
 def strategy() -> tf.distribute.Strategy:
     """The strategy in whose scope an optimizer is made; `overwrite` and `colocated` take it."""
     return tf.distribute.get_strategy()

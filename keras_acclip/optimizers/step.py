@@ -137,9 +137,9 @@ def prepare(
         sparse.sum_repeated_rows(sparse.map_rows(lambda g: widened(g, ops), gradient))
         for gradient in gradients
     ]
-    finite = _all_finite(gradients, ops) if settings.skip_nonfinite else None
+    finite = all_finite(gradients, ops) if settings.skip_nonfinite else None
     if settings.rule.clips_jointly:
-        norm = _joint_norm([sparse.rows(g) for g in gradients], ops, slices)
+        norm = joint_norm([sparse.rows(g) for g in gradients], ops, slices)
         factor = settings.rule.factor(norm, ops.cast(scalars.thresholds[0], norm.dtype), ops)
         gradients = [
             sparse.map_rows(lambda g: g * ops.cast(factor, g.dtype), gradient)
@@ -247,7 +247,7 @@ def projection(step: Step, finite: Array | None, ops: Ops, slices: int = 1) -> A
     if radius is None:
         raise ValueError("There is no ball to project onto.")
     values = [widened(ops.convert_to_tensor(v), ops) for v in step.projected]
-    factor = rules.projection_factor(_joint_norm(values, ops, slices), radius, ops)
+    factor = rules.projection_factor(joint_norm(values, ops, slices), radius, ops)
     return factor if finite is None else ops.where(finite, factor, ops.ones_like(factor))
 
 
@@ -306,10 +306,12 @@ def _assign_where(
     variable.assign(value if finite is None else ops.where(finite, value, old))
 
 
-def _joint_norm(arrays: Sequence[Array], ops: Ops, slices: int) -> Array:
+def joint_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
+    """The norm of all arrays together, in the widest of their dtypes and float32."""
     widest = "float64" if "float64" in {dtype_name(a.dtype) for a in arrays} else "float32"
     return rules.global_norm([ops.cast(a, widest) for a in arrays], ops, slices)
 
 
-def _all_finite(gradients: Sequence[Gradient], ops: Ops) -> Array:
+def all_finite(gradients: Sequence[Gradient], ops: Ops) -> Array:
+    """Whether all coordinates of all gradients are finite, a boolean scalar."""
     return ops.all(ops.stack([ops.all(ops.isfinite(sparse.rows(g))) for g in gradients]))

@@ -11,12 +11,14 @@ from tensorflow import (  # noqa: F401
     cast,
     cond,
     convert_to_tensor,
+    floor,
     logical_and,
     logical_not,
     maximum,
     minimum,
     ones_like,
     reshape,
+    sort,
     sqrt,
     square,
     stack,
@@ -25,15 +27,17 @@ from tensorflow import (  # noqa: F401
 )
 
 all = tf.reduce_all
+arange = tf.range
 copy = tf.identity
 isfinite = tf.math.is_finite
 isnan = tf.math.is_nan
+max = tf.reduce_max
 sum = tf.reduce_sum
 
 
-def concatenate(arrays: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Joins arrays along their first axis."""
-    return tf.concat(arrays, axis=0)
+def concatenate(arrays: Sequence[tf.Tensor], axis: int = 0) -> tf.Tensor:
+    """Joins arrays along an axis."""
+    return tf.concat(arrays, axis)
 
 
 def convert_to_numpy(tensor: tf.Tensor | tf.Variable) -> np.ndarray:

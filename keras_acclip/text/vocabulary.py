@@ -1,5 +1,8 @@
 """WordPiece vocabularies: learned from text, or read from a file and checked."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from pathlib import Path
 
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
@@ -11,7 +14,7 @@ class VocabularyError(ValueError):
     """A vocabulary that BERT can't use; the message names the file and the line."""
 
 
-def learn_vocabulary(documents, size, lower_case=True):
+def learn_vocabulary(documents: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
     """A WordPiece vocabulary for BERT, learned by TensorFlow Text.
 
     Learned from evenly spread documents of about 2.5 million characters, as the time that it takes
@@ -24,7 +27,7 @@ def learn_vocabulary(documents, size, lower_case=True):
             cut into tokens. Defaults to `True`.
 
     Returns:
-        A list of strings, `SPECIAL_TOKENS` first. A token's id is its place in it.
+        The tokens, `SPECIAL_TOKENS` first. A token's id is its place in the list.
     """
     try:
         import tensorflow as tf
@@ -52,14 +55,14 @@ def learn_vocabulary(documents, size, lower_case=True):
     return vocabulary[:size]
 
 
-def read_vocabulary(path):
+def read_vocabulary(path: str | Path) -> list[str]:
     """The tokens of a BERT vocabulary file, one a line, after checking that BERT can use it.
 
     Args:
         path: A UTF-8 text file.
 
     Returns:
-        A list of strings. A token's id is its place in it.
+        The tokens. A token's id is its place in the list.
 
     Raises:
         VocabularyError: If the file can't be read, is not UTF-8, has an empty line or a token
@@ -75,7 +78,7 @@ def read_vocabulary(path):
         line = error.object[: error.start].count(b"\n") + 1
         raise VocabularyError(f"{path}, line {line}: not UTF-8 text: {error}") from error
     tokens = [line.strip() for line in text.removesuffix("\n").split("\n")]
-    lines = {}
+    lines: dict[str, int] = {}
     for number, token in enumerate(tokens, 1):
         if not token:
             raise VocabularyError(f"{path}, line {number}: no token")

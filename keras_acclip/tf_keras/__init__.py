@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keras_acclip.noise.callback_tf_keras import GradientNoise as GradientNoise
     from keras_acclip.tf_keras.acclip import ACClip as ACClip
     from keras_acclip.tf_keras.cclip import CClip as CClip
+    from keras_acclip.tf_keras.clip import Clip as Clip
     from keras_acclip.tf_keras.gclip import GClip as GClip
     from keras_acclip.tf_keras.thresholds import PowerThreshold as PowerThreshold
     from keras_acclip.tf_keras.thresholds import (
@@ -26,6 +27,7 @@ if importlib.util.find_spec("tf_keras") is None:
 __all__ = [
     "ACClip",
     "CClip",
+    "Clip",
     "GClip",
     "GradientNoise",
     "PowerThreshold",
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy.attach(
     {
         "ACClip": "acclip",
         "CClip": "cclip",
+        "Clip": "clip",
         "GClip": "gclip",
         "GradientNoise": "keras_acclip.noise.callback_tf_keras",
         "PowerThreshold": "thresholds",

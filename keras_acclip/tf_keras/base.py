@@ -60,7 +60,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         self._strategy = execution.strategy()
         self._threshold = None
         if rule.has_threshold:
-            self._threshold = held.hold(threshold, Schedule, self._number, _floatx())
+            self._threshold = held.hold(threshold, Schedule, self._number, floatx())
         # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
         self._averaged_steps = self._counter("averaged_steps") if averaging else None
         self._skipped_steps: Variable = None
@@ -228,7 +228,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         """Returns the arguments from which `from_config` makes the same optimizer."""
         rate = compat.learning_rate(self)
         config = super().get_config() | {
-            "learning_rate": _serialized(rate) if isinstance(rate, Schedule) else _number(rate),
+            "learning_rate": serialized(rate) if isinstance(rate, Schedule) else number(rate),
             "averaging": self.averaging,
             "projection_radius": self.projection_radius,
             "skip_nonfinite": self.skip_nonfinite,
@@ -236,7 +236,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         # Keras 2 means by it that there are optimizers of another kind.
         config.pop("is_legacy_optimizer")
         if self.rule.has_threshold:
-            config["threshold"] = held.config(self._threshold, _serialized, _number)
+            config["threshold"] = held.config(self._threshold, serialized, number)
         return config | rules.config(self.rule)
 
     @classmethod
@@ -251,7 +251,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         """
         config = dict(config)
         config.pop("is_legacy_optimizer", None)
-        deserialize = functools.partial(_deserialized, custom_objects=custom_objects)
+        deserialize = functools.partial(deserialized, custom_objects=custom_objects)
         for name in ("learning_rate", "threshold"):
             if name in config:
                 config[name] = held.argument(config[name], deserialize)
@@ -294,7 +294,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
     def _number(self, name: str, value: float) -> tf.Variable:
         # As with the learning rate, checkpoints hold it, and files the config with its value.
         with tf.init_scope():
-            number = tf.constant(value, _floatx())
+            number = tf.constant(value, floatx())
             return tf.Variable(number, name=name, trainable=False)
 
     # What the Model Garden's `ExponentialMovingAverage` asks of the optimizer in it, which it takes
@@ -331,10 +331,11 @@ class ThresholdOptimizer(RuleOptimizer):
 
     @threshold.setter
     def threshold(self, value: float | dict[str, float]) -> None:
-        held.assign(self._threshold, value, Schedule, _floatx())
+        held.assign(self._threshold, value, Schedule, floatx())
 
 
-def _floatx() -> str:
+def floatx() -> str:
+    """The float type of Keras 2's variables."""
     return tf_keras.backend.floatx()
 
 
@@ -342,20 +343,23 @@ def _checked_rate(learning_rate: Any) -> Any:
     if isinstance(learning_rate, Schedule):
         return learning_rate
     rate = arguments.real("learning_rate", learning_rate, low=0.0)
-    return arguments.representable("learning_rate", rate, _floatx())
+    return arguments.representable("learning_rate", rate, floatx())
 
 
-def _number(variable: tf.Variable) -> float:
+def number(variable: tf.Variable) -> float:
+    """The number that a variable holds."""
     return float(variable.numpy())
 
 
-def _serialized(schedule: Schedule) -> Any:
+def serialized(schedule: Schedule) -> Any:
+    """A schedule's config."""
     return tf_keras.optimizers.schedules.serialize(schedule)
 
 
-def _deserialized(
+def deserialized(
     config: dict[str, Any], custom_objects: dict[str, Callable[..., Any]] | None
 ) -> Any:
+    """The schedule that a config describes."""
     # HDF5 files are read by older rules, which don't look for a class's registered name.
     registered = tf_keras.saving.get_registered_object(config.get("registered_name"))
     known = {config["class_name"]: registered} if registered else {}

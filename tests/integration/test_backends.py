@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import backend_run, reference
+from tests import backend_run, data_parallel, reference
 
 BACKENDS = [
     pytest.param(
@@ -41,6 +41,34 @@ def results(request, tmp_path_factory):
     return {"backend": request.param, "said": said, **np.load(out)}
 
 
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory):
+    """Weights after a training on JAX, on one device and on two virtual ones."""
+    pytest.importorskip("jax")
+    out = tmp_path_factory.mktemp("parallel") / "results.npz"
+    flags = "--xla_force_host_platform_device_count=2"
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.data_parallel", str(out)],
+        env=os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": flags},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return dict(np.load(out))
+
+
+@pytest.mark.parametrize("name", data_parallel.MAKERS)
+def test_two_devices_of_jax_equal_one(parallel, name):
+    alone, both = (
+        [w for key, w in parallel.items() if key.startswith(f"{kind}-{name}-")]
+        for kind in ("alone", "parallel")
+    )
+    assert len(alone) == 4
+    assert reference.relative_error(both, alone) <= 1e-5
+
+
 @pytest.mark.parametrize("name", backend_run.MAKERS)
 def test_given_gradients_equal_the_reference(results, name):
     values, steps = backend_run.gradients()
@@ -59,7 +87,7 @@ def test_fit_equals_tensorflow(results, name):
 
 
 def test_the_first_optimizer_of_each_class_says_why_it_is_not_compiled(results):
-    assert len(results["said"]) == 3
+    assert len(results["said"]) == 4
     assert all(f"the {results['backend']} backend" in line for line in results["said"])
 
 

@@ -1,9 +1,9 @@
 import importlib.util
+import json
 import math
 
+import garden_step
 import pytest
-
-from benchmarks import garden_step
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("official") is None, reason="needs the Model Garden"
@@ -21,7 +21,8 @@ def test_a_row_has_the_ratio_to_the_baseline_and_the_memory_in_parameters():
 @pytest.mark.slow
 def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
     line = ["--models", "bert_tiny=3", "--optimizers", "acclip", "adamw", "--batch-size", "2"]
-    figures = garden_step.main([*line, "--output", str(tmp_path / "figures.json")])
+    output = tmp_path / "figures.json"
+    figures = garden_step.main([*line, "--output", str(output)])
     out = capfd.readouterr().out
     for name, measured in figures["bert_tiny"].items():
         assert len(measured["seconds"]) == 3
@@ -32,11 +33,23 @@ def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
         assert measured["peak"] - measured["before"] > 4 * 4 * measured["parameters"]
         assert f"bert_tiny       {name}" in out
     assert all(math.isfinite(s) for m in figures["bert_tiny"].values() for s in m["seconds"])
-    assert (tmp_path / "figures.json").exists()
+    assert json.loads(output.read_text())["models"] == figures
 
 
-@pytest.mark.parametrize("models", ["bert_tiny", "bert_tiny=0", "bert_tiny=a"])
-def test_a_model_without_steps_is_an_error(models, capsys):
-    with pytest.raises(SystemExit):
-        garden_step.main(["--models", models])
-    assert "want MODEL=STEPS" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--models bert_tiny", "want MODEL=STEPS"),
+        ("--models bert_tiny=0", "want MODEL=STEPS"),
+        ("--models bert_tiny=a", "want MODEL=STEPS"),
+        ("--models bert_huge=3", "There is no file 'bert_huge'"),
+        ("--optimizers acclip adamv", "There is no file 'adamv'"),
+        ("--batch-size 0", "is not a whole number above 0"),
+        ("--data nowhere.yaml", "there is no file 'nowhere.yaml'"),
+    ],
+)
+def test_a_mistyped_flag_is_one_line(line, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        garden_step.main(line.split())
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err

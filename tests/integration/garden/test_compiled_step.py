@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from official.core import task_factory, train_utils
 from official.modeling import performance
 
-from keras_acclip.garden import train
-from tests.integration.garden.runs import ENCODER, LENGTH, overrides, parse, write_answers, write_records
+from keras_acclip.garden import Trainer
+from tests.integration.garden.runs import (
+    ENCODER,
+    LENGTH,
+    overrides,
+    parse,
+    write_answers,
+    write_records,
+)
 
 OPTIMIZERS = {
     "acclip": {},
@@ -59,9 +67,9 @@ def parameters(experiment, optimizer, path, dropout=0.0, **arguments):
 def make_trainer(params):
     tf_keras.utils.set_random_seed(0)
     with tf.distribute.OneDeviceStrategy("CPU:0").scope():
-        task = train.task_factory.get_task(params.task)
-        return train.train_utils.create_trainer(
-            params, task, train=True, evaluate=False, trainer_cls=train.Trainer
+        task = task_factory.get_task(params.task)
+        return train_utils.create_trainer(
+            params, task, train=True, evaluate=False, trainer_cls=Trainer
         )
 
 

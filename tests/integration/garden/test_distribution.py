@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_acclip.garden import train
+from keras_acclip.garden import runner
 from tests import paths, reference
 from tests.integration.garden import workers
 from tests.integration.garden.runs import overrides, parse, write_records
@@ -71,7 +71,7 @@ def assert_same_metrics(folder, other):
 def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monkeypatch):
     weights, folder = on_one_device(case)
     strategy = paths.two_replicas()
-    monkeypatch.setattr(train.distribute_utils, "get_distribution_strategy", lambda **_: strategy)
+    monkeypatch.setattr(runner.distribute_utils, "get_distribution_strategy", lambda **_: strategy)
     assert_same(run(case, data, tmp_path), weights)
     assert_same_metrics(tmp_path, folder)
 
@@ -82,7 +82,9 @@ def of_two_workers(case, data, folder, steps=20):
     Each case has processes of its own, as a second strategy in a process would reuse the first
     one's collective keys.
     """
-    run_processes("tests.integration.garden.workers", lambda _: [data, case, str(steps), str(folder)])
+    run_processes(
+        "tests.integration.garden.workers", lambda _: [data, case, str(steps), str(folder)]
+    )
     return [list(np.load(folder / f"weights-{worker}.npz").values()) for worker in range(2)]
 
 
@@ -109,7 +111,7 @@ def test_workers_go_on_from_the_shared_checkpoint(data, tmp_path):
 
 
 def batches(params, count, **context):
-    task = train.task_factory.get_task(params.task)
+    task = runner.task_factory.get_task(params.task)
     context = tf.distribute.InputContext(**context)
     dataset = task.build_inputs(params.task.train_data, context).take(count)
     return [batch["input_word_ids"].numpy() for batch in dataset]
@@ -143,5 +145,5 @@ def test_workers_do_not_score_answers(tmp_path):
     strategy = object.__new__(tf.distribute.MultiWorkerMirroredStrategy)
     task = parse({}, "acclip/bert_squad", ("squad",)).task
     with pytest.raises(ValueError, match="--mode=eval on one machine"):
-        train._check_evaluation(task, "train_and_eval", strategy)
-    train._check_evaluation(task, "train", strategy)
+        runner.check_evaluation(task, "train_and_eval", strategy)
+    runner.check_evaluation(task, "train", strategy)

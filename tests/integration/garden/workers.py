@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 from official.core import base_task, config_definitions, task_factory
 
-from keras_acclip.garden import configs, train
+from keras_acclip.garden import configs, runner
 from tests.integration.garden.runs import ENCODER, overrides, parse
 
 OPTIMIZERS = {
@@ -92,7 +92,7 @@ def _regression(steps):
 def run(params, folder):
     """Trains as the driver does by default; the regression has no validation data."""
     mode = "train" if isinstance(params.task, RegressionConfig) else "train_and_eval"
-    return train.run(params, mode, str(folder), enable_async_checkpointing=True)
+    return runner.run(params, mode, str(folder), enable_async_checkpointing=True)
 
 
 def main(data, case, steps, folder):

@@ -33,6 +33,47 @@ def test_keras_3_optimizers():
     assert compat.layout(first) is None
 
 
+def test_a_step_from_outside():
+    values, gradients = [np.float32([1.0, 2.0])], [tf.constant([3.0, 4.0])]
+    results = []
+    for take in (None, compat.take_step):
+        variables = [keras.Variable(v, name="v") for v in values]
+        adam = keras.optimizers.AdamW(0.1, clipnorm=1.0, weight_decay=0.1)
+        adam.build(variables)
+        if take is None:
+            adam.apply(gradients, variables)
+        else:
+            take(adam, variables, gradients, adam.learning_rate)
+        assert int(adam.iterations) == 1
+        results.append(np.asarray(variables[0]))
+    np.testing.assert_array_equal(*results)
+    assert not compat.has_an_apply_of_its_own(adam)
+    assert compat.has_an_apply_of_its_own(keras.optimizers.LossScaleOptimizer(adam))
+    before = compat.fingerprint(adam)
+    adam.beta_1 = 0.5
+    assert compat.fingerprint(adam) != before
+
+
+def test_a_step_from_outside_on_replicas():
+    """It takes the sum as it is: one replica's gradient moves by the rate."""
+    strategy = paths.two_replicas()
+    for maker in (keras.optimizers.SGD, keras.optimizers.Nadam):
+        with strategy.scope():
+            v, optimizer = keras.Variable(np.float32([1.0])), maker(0.1)
+            optimizer.build([v])
+        alone, other = keras.Variable(np.float32([1.0])), maker(0.1)
+        other.build([alone])
+
+        @tf.function
+        def replica():
+            g = [tf.constant([3.0])]
+            compat.take_summed_step(optimizer, [v], g, optimizer.learning_rate)  # noqa: B023
+
+        strategy.run(replica)
+        other.apply([tf.constant([3.0])], [alone])
+        np.testing.assert_allclose(v.value.numpy(), alone, rtol=1e-6)
+
+
 def test_keras_2_optimizers():
     class Plain(tf_keras.optimizers.Optimizer):
         def __init__(self):
@@ -49,7 +90,10 @@ def test_keras_2_optimizers():
     assert compat.tf_keras_variable_index(optimizer, unknown) is None
     assert float(compat.learning_rate(optimizer)) == 0.5
     assert compat.decays(optimizer, known)
+    assert not compat.is_built(optimizer)
     compat.mark_built(optimizer)
+    assert compat.is_built(optimizer)
+    assert compat.callable_list([known])() == [known]
     with np.testing.assert_raises_regex(ValueError, "before the optimizer is built"):
         optimizer.exclude_from_weight_decay(var_names=["x"])
     compat.add_to_variables(optimizer, unknown)
@@ -164,3 +208,30 @@ def test_keras_2_random_layers():
     held = compat.seed_layers(model, lambda: tf.constant([7, 8]))
     assert held == dict(zip(layers, before, strict=True))
     np.testing.assert_array_equal(model(x, training=True), model(x, training=True))
+
+
+# --- garden ------------------------------------------------------------------------------------
+
+
+def test_slots_are_made_before_the_first_step():
+    trained = tf.Variable([1.0, 2.0])
+    optimizer, legacy = tf_keras.optimizers.Adam(), tf_keras.optimizers.legacy.Adam()
+    for slots in (lambda: optimizer.variables, legacy.variables):
+        assert not [v for v in slots() if v.shape == trained.shape]
+    compat.create_slots(optimizer, [trained])
+    compat.create_slots(legacy, [trained])
+    for slots in (lambda: optimizer.variables, legacy.variables):
+        assert len([v for v in slots() if v.shape == trained.shape]) == 2
+
+
+def test_a_manager_restores_the_checkpoint_that_it_is_told(tmp_path):
+    variable = tf.Variable(1.0)
+    checkpoint = tf.train.Checkpoint(variable=variable)
+    path = tf.train.CheckpointManager(checkpoint, str(tmp_path / "shared"), 1).save()
+    variable.assign(2.0)
+    manager = tf.train.CheckpointManager(checkpoint, str(tmp_path / "own"), 1)
+    assert manager.latest_checkpoint is None
+    compat.set_latest_checkpoint(manager, path)
+    assert manager.latest_checkpoint == path
+    assert manager.restore_or_initialize() == path
+    assert variable.numpy() == 1.0

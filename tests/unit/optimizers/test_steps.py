@@ -292,15 +292,15 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda c: f"{c[0]}-{c[1]}-{c[3]}")
-def test_a_changed_attribute_holds_from_the_next_step_on(change, compiled, version):
+def test_a_changed_attribute_holds_from_the_next_step_on(change, version):
     method, name, first, second, others = change
     values, steps = numbers(seed=11, steps=4)
 
     def train(changes):
         variables = version.make_variables(values)
-        flags = {} if compiled else version.uncompiled
+        # Every other change without XLA.
+        flags = version.uncompiled if CHANGES.index(change) % 2 else {}
         optimizer = getattr(version, method)(0.1, **{name: first}, **others, **flags)
         for k, gradients in enumerate(steps):
             if changes and k == 2:

@@ -1,10 +1,12 @@
 import gzip
 import inspect
+import itertools
 import json
+import re
 
 import pytest
 
-from keras_acclip.text import corpus
+from keras_acclip.text import corpus, docstrings
 
 MODULE = '''"""Of the module."""
 raise RuntimeError("imported")
@@ -40,23 +42,23 @@ def packages(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     roots = {package: tmp_path / (package or "stdlib") for package in sources}
-    monkeypatch.setattr(corpus, "_source_roots", lambda packages: roots)
+    monkeypatch.setattr(docstrings, "_source_roots", lambda packages: roots)
     return roots
 
 
 def test_docstrings_are_read_without_importing(packages):
-    assert corpus.docstrings(packages[""] / "a.py") == [
+    assert docstrings.docstrings(packages[""] / "a.py") == [
         "Of the module.",
         "Of the class.",
         "Of the method,\n\nover lines.",
         "Of the coroutine.",
     ]
-    assert corpus.docstrings(packages["pack"] / "broken.py") == []
+    assert docstrings.docstrings(packages["pack"] / "broken.py") == []
 
 
 def test_gathered_docstrings_stand_once_under_their_first_module(packages):
-    assert corpus.gather_docstrings(["pack"], progress=None) == {
-        "a": "\n\n".join(corpus.docstrings(packages[""] / "a.py")),
+    assert docstrings.gather_docstrings(["pack"], progress=None) == {
+        "a": "\n\n".join(docstrings.docstrings(packages[""] / "a.py")),
         "b": "Of b.",
         "pydoc_data.topics.if": "If it is.",
         "pydoc_data.topics.for": "For all.",
@@ -66,10 +68,41 @@ def test_gathered_docstrings_stand_once_under_their_first_module(packages):
 
 
 def test_every_docstring_of_a_real_package_is_found():
-    root = corpus._source_roots([])[""] / "json"
-    documents = [text for path in corpus._source_files(root) for text in corpus.docstrings(path)]
+    root = docstrings._source_roots([])[""] / "json"
+    documents = [
+        text for path in docstrings._source_files(root) for text in docstrings.docstrings(path)
+    ]
     for thing in (json, json.dumps, json.JSONEncoder, json.JSONDecoder.raw_decode):
         assert inspect.getdoc(thing).strip() in [text.strip() for text in documents]
+
+
+def test_docstrings_are_found_wherever_a_definition_can_stand(tmp_path):
+    blocks = [
+        "if x:\n{}else:\n{}",
+        "for a in b:\n{}else:\n{}",
+        "while x:\n{}",
+        "with a as b:\n{}",
+        "try:\n{}except E:\n{}else:\n{}finally:\n{}",
+        "match x:\n case 1:\n{}",
+        "async def g():\n{}",
+    ]
+    numbers = itertools.count()
+
+    def definition(_):
+        return f'    def f():\n        "{next(numbers)}"\n'
+
+    text = "".join(re.sub("{}", definition, block) for block in blocks)
+    (tmp_path / "a.py").write_text(text)
+    found = docstrings.docstrings(tmp_path / "a.py")
+    assert sorted(map(int, found)) == list(range(next(numbers)))
+    assert len(found) == 12
+
+
+def test_garbage_is_collected_again_afterwards(packages):
+    import gc
+
+    docstrings.gather_docstrings(["pack"], progress=None)
+    assert gc.isenabled()
 
 
 def test_embedded_corpus_is_gathered_once(packages, tmp_path, monkeypatch):

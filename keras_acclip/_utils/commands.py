@@ -1,0 +1,25 @@
+"""Command lines: a mistake is one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An `argparse.ArgumentParser` whose errors are one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the command with exit status 2.
+
+        Args:
+            message: What is wrong.
+        """
+        self.exit(2, f"error: {message}\n")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as the `type` of an option."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

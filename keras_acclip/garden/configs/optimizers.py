@@ -1,0 +1,126 @@
+"""Configs of the paper's optimizers for the Model Garden."""
+
+# A field of a config takes a class that extends the Model Garden's.
+# pyright: reportIncompatibleVariableOverride=false
+
+import dataclasses
+
+from official.modeling.optimization.configs import optimization_config, optimizer_config
+
+from keras_acclip.garden.configs import registration  # noqa: F401  (registers what these name)
+
+
+@dataclasses.dataclass
+class _ClippedConfig(optimizer_config.BaseOptimizerConfig):
+    """What the three optimizers share; see `keras_acclip.tf_keras`.
+
+    Attributes:
+        weight_decay_rate: Rate of decoupled weight decay. Defaults to 0.
+        include_in_weight_decay: Regular expressions, searched for in variable names: these decay,
+            whatever `exclude_from_weight_decay` says.
+        exclude_from_weight_decay: Regular expressions, searched for in variable names: these do not
+            decay. All others do.
+        projection_radius: Radius of the ball that variables are projected onto, or none.
+        skip_nonfinite: Whether a step whose gradient is not finite changes nothing.
+        jit_compile: Whether all variables' updates run as one XLA computation.
+    """
+
+    weight_decay_rate: float = 0.0
+    include_in_weight_decay: list[str] | None = None
+    exclude_from_weight_decay: list[str] | None = None
+    projection_radius: float | None = None
+    skip_nonfinite: bool = False
+    jit_compile: bool = True
+
+
+@dataclasses.dataclass
+class ACClipConfig(_ClippedConfig):
+    """Config of `keras_acclip.tf_keras.ACClip`, with the paper's values for BERT as defaults.
+
+    Attributes:
+        name: Name of the optimizer.
+        beta_1: Decay of the moment.
+        beta_2: Decay of the threshold's power.
+        epsilon: Added to denominators, in the gradient's units.
+        alpha: Order, in [1, 2], of the moment that the threshold follows.
+        step_size: `"moment"`, `"rms"` or `"constant"`.
+    """
+
+    name: str = "ACClip"
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    epsilon: float = 1e-5
+    alpha: float = 1.0
+    step_size: str = "moment"
+
+
+@dataclasses.dataclass
+class _ThresholdConfig(_ClippedConfig):
+    """What GClip and CClip share.
+
+    Attributes:
+        threshold: The clipping threshold.
+        momentum: Momentum in [0, 1).
+        nesterov: Whether the momentum looks ahead.
+    """
+
+    threshold: float = 1.0
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
+@dataclasses.dataclass
+class GClipConfig(_ThresholdConfig):
+    """Config of `keras_acclip.tf_keras.GClip`.
+
+    Attributes:
+        name: Name of the optimizer.
+    """
+
+    name: str = "GClip"
+
+
+@dataclasses.dataclass
+class CClipConfig(_ThresholdConfig):
+    """Config of `keras_acclip.tf_keras.CClip`.
+
+    Attributes:
+        name: Name of the optimizer.
+    """
+
+    name: str = "CClip"
+
+
+@dataclasses.dataclass
+class OptimizerConfig(optimization_config.OptimizerConfig):
+    """The Model Garden's choice of optimizers, and the paper's.
+
+    Attributes:
+        acclip: ACClip.
+        gclip: GClip.
+        cclip: CClip.
+    """
+
+    acclip: ACClipConfig = dataclasses.field(default_factory=ACClipConfig)
+    gclip: GClipConfig = dataclasses.field(default_factory=GClipConfig)
+    cclip: CClipConfig = dataclasses.field(default_factory=CClipConfig)
+
+
+@dataclasses.dataclass
+class OptimizationConfig(optimization_config.OptimizationConfig):
+    """Optimizer, learning rate and warm-up; `optimizer.type` may be `acclip`, `gclip` or `cclip`.
+
+    Attributes:
+        optimizer: Which optimizer, and its arguments.
+
+    Example:
+
+    >>> config = OptimizationConfig(
+    ...     {
+    ...         "optimizer": {"type": "acclip", "acclip": {"weight_decay_rate": 1e-5}},
+    ...         "learning_rate": {"type": "constant", "constant": {"learning_rate": 1e-4}},
+    ...     }
+    ... )
+    """
+
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

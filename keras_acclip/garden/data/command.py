@@ -1,0 +1,220 @@
+"""Makes what the Model Garden's experiments train on.
+
+    python -m keras_acclip.garden.data pretraining --output data
+    python -m keras_acclip.garden.data pretraining --input 'books/*.txt.gz' --vocab_size 8192 \\
+        --output data
+    python -m keras_acclip.garden.data questions --output questions
+    python -m keras_acclip.garden.data squad --train questions/train.json \\
+        --dev questions/dev.json --vocab data/vocab.txt --output squad
+
+`pretraining` makes a vocabulary and sharded TFRecords of masked pairs of segments out of text;
+`squad` makes TFRecords out of SQuAD v1.1 files; `questions` makes such files out of text. Each
+folder of TFRecords gets a `data.yaml` for `--config_file` of `python -m keras_acclip.garden.train`;
+name it last there. A command that was stopped goes on where it was when it is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from keras_acclip._utils.commands import Parser, positive
+from keras_acclip.garden.data.pretraining import (
+    PACKAGES,
+    check_vocabulary,
+    make_pretraining_data,
+)
+from keras_acclip.garden.data.questions import make_questions
+from keras_acclip.garden.data.recipe import Recipe
+from keras_acclip.garden.data.sentences import sentence_files
+from keras_acclip.garden.data.shards import DataError
+from keras_acclip.garden.data.squad import Windows, make_squad_data
+from keras_acclip.text import corpus
+from keras_acclip.text.vocabulary import VocabularyError
+
+_Settings = TypeVar("_Settings", Recipe, Windows)
+_Add = Callable[..., Any]
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, checked.
+
+    Args:
+        arguments: Its words. Default: the process's.
+
+    Raises:
+        SystemExit: With status 2 where it can't be understood.
+    """
+    parser = Parser(
+        prog="python -m keras_acclip.garden.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, run, description, add_options in (
+        (
+            "pretraining",
+            pretraining,
+            "a vocabulary and TFRecords out of text",
+            _pretraining_options,
+        ),
+        ("squad", squad, "TFRecords out of SQuAD v1.1 files", _squad_options),
+        ("questions", questions, "SQuAD v1.1 files out of text", _questions_options),
+    ):
+        command = commands.add_parser(name, help=description, description=f"Makes {description}.")
+        command.set_defaults(run=run)
+        add_options(command.add_argument)
+        command.add_argument("--output", type=Path, required=True, metavar="DIR")
+    return parser.parse_args(arguments)
+
+
+def _text_options(add: _Add) -> None:
+    add("--input", nargs="+", metavar="FILE", help="text, plain or .gz, globs; default: docstrings")
+    add("--validation_input", nargs="+", metavar="FILE", help="default: a part of the input")
+    add(
+        "--one_sentence_per_line",
+        action="store_true",
+        help="the files hold a sentence a line and blank lines between documents, as the Model "
+        "Garden has it; default: running text",
+    )
+    cache = corpus.default_cache_dir()
+    add("--cache", type=Path, default=cache, help="of the docstrings; default: %(default)s")
+
+
+def _pretraining_options(add: _Add) -> None:
+    default = Recipe()
+    _text_options(add)
+    add("--vocab", type=Path, metavar="FILE", help="default: learned from the text")
+    add("--vocab_size", type=positive, default=30522, metavar="N", help="default: %(default)s")
+    add(
+        "--seq_length",
+        type=positive,
+        default=default.seq_length,
+        help="tokens of an example; default: %(default)s",
+    )
+    add("--masked_lm_prob", type=float, default=default.masked_lm_prob, help="default: %(default)s")
+    add(
+        "--max_predictions_per_seq",
+        type=positive,
+        help="default: that part of the length, rounded up; 20 for 128",
+    )
+    add("--short_seq_prob", type=float, default=default.short_seq_prob, help="default: %(default)s")
+    add(
+        "--dupe_factor",
+        type=positive,
+        default=default.dupe_factor,
+        help="times the training text is gone through, masked anew each time; default: %(default)s",
+    )
+    add("--whole_word_mask", action="store_true", help="mask all pieces of a word together")
+    add(
+        "--dynamic",
+        action="store_true",
+        help="write the text itself: acclip/bert_pretraining_text masks it while it reads",
+    )
+    add("--seed", type=int, default=default.seed, help="default: %(default)s")
+    add("--num_shards", type=positive, metavar="N", help="default: one a million characters")
+    _shared_options(add)
+
+
+def _squad_options(add: _Add) -> None:
+    default = Windows()
+    add("--train", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to train on")
+    add("--dev", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to evaluate on")
+    add("--vocab", type=Path, required=True, metavar="FILE", help="the encoder's vocabulary")
+    for name, meaning in (
+        ("seq_length", "tokens of an example"),
+        ("query_length", "most tokens of a question"),
+        ("doc_stride", "step between the windows of a long context"),
+    ):
+        value = getattr(default, name)
+        add(f"--{name}", type=positive, default=value, help=f"{meaning}; default: {value}")
+    _shared_options(add)
+
+
+def _questions_options(add: _Add) -> None:
+    _text_options(add)
+    for part, most in (("train", 10_000), ("dev", 1000)):
+        add(f"--{part}_questions", type=positive, default=most, metavar="N", help="default: most")
+    add("--seed", type=int, default=12345, help="default: %(default)s")
+
+
+def _shared_options(add: _Add) -> None:
+    add("--cased", dest="lower_case", action="store_false", help="keep capitals and accents")
+    add("--processes", type=positive, metavar="N", help="default: as many as there are CPUs")
+
+
+def _settings(kind: type[_Settings], options: argparse.Namespace) -> _Settings:
+    """The dataclass `kind` with the values of the options that are named like its fields."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(kind)}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise DataError(error) from error
+
+
+def load_text(options: argparse.Namespace) -> corpus.Corpus:
+    """The text that the options name."""
+    if options.input:
+        read = sentence_files if options.one_sentence_per_line else corpus.text_files
+        return read(options.input, options.validation_input or ())
+    if options.validation_input or options.one_sentence_per_line:
+        raise DataError("--validation_input and --one_sentence_per_line need --input")
+    return corpus.embedded_corpus(options.cache, PACKAGES)
+
+
+def pretraining(options: argparse.Namespace) -> dict[str, int]:
+    """Makes pretraining data."""
+    # Before the text is read, which may take a minute.
+    recipe = _settings(Recipe, options)
+    check_vocabulary(options.vocab, options.vocab_size)
+    return make_pretraining_data(
+        load_text(options),
+        options.output,
+        vocab=options.vocab,
+        vocab_size=options.vocab_size,
+        recipe=recipe,
+        one_sentence_per_line=options.one_sentence_per_line,
+        num_shards=options.num_shards,
+        processes=options.processes,
+    )
+
+
+def squad(options: argparse.Namespace) -> dict[str, int]:
+    """Makes question-answering data."""
+    windows = _settings(Windows, options)
+    return make_squad_data(
+        options.train, options.dev, options.vocab, options.output, windows, options.processes
+    )
+
+
+def questions(options: argparse.Namespace) -> dict[str, int]:
+    """Makes questions."""
+    return make_questions(
+        load_text(options),
+        options.output,
+        options.train_questions,
+        options.dev_questions,
+        options.seed,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line and makes what it asks for. Returns the exit status."""
+    options = parse_arguments(arguments)
+    try:
+        made = options.run(options)
+    except (DataError, corpus.TextError, VocabularyError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nStopped. The same command goes on from here ({options.output}).")
+        return 130
+    found = ", ".join(f"{number:,} {name}" for name, number in made.items())
+    print(f"{options.output}: {found}")
+    if (options.output / "data.yaml").exists():
+        print(f"train with --config_file={options.output / 'data.yaml'}, named last")
+    return 0

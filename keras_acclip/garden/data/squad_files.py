@@ -1,0 +1,118 @@
+"""SQuAD v1.1's JSON files: read, and every question and answer checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from keras_acclip.garden.data.shards import DataError
+
+Article: TypeAlias = dict[str, Any]
+"""One of the objects under `data`: a title, and paragraphs with their questions."""
+
+
+def read_squad(path: str | Path, one_answer: bool = False) -> list[Article]:
+    """The articles of a SQuAD v1.1 file, after checking every question and answer.
+
+    Args:
+        path: A JSON file.
+        one_answer: Whether each question must have exactly one answer, as training needs it.
+
+    Returns:
+        The list under `data`.
+
+    Raises:
+        DataError: If the file can't be read, is not JSON or not in SQuAD's form, has no question, a
+            question's id twice, or an answer that does not stand in its context where it says.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 text: {error}") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from error
+    checker = _Checker(path, one_answer)
+    articles = checker.item(content, "data", list, "the file")
+    for a, article in enumerate(articles):
+        checker.article(article, f"data[{a}]")
+    if not checker.places:
+        raise DataError(f"{path}: holds no question")
+    return articles
+
+
+class _Checker:
+    """Goes through a file's questions; `places` tells where each id was seen."""
+
+    def __init__(self, path: Path, one_answer: bool) -> None:
+        self.path, self.one_answer = path, one_answer
+        self.places: dict[str, str] = {}
+
+    def fail(self, place: str, fault: str) -> NoReturn:
+        raise DataError(f"{self.path}: {place}: {fault}")
+
+    def item(self, parent: object, name: str, kind: type, place: str) -> Any:
+        if not isinstance(parent, dict):
+            self.fail(place, "must be an object")
+        if name not in parent:
+            self.fail(place, f"has no {name!r}")
+        value = parent[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            names = {list: "a list", str: "a string", int: "a whole number"}
+            self.fail(place, f"{name!r} must be {names[kind]}")
+        return value
+
+    def article(self, article: object, place: str) -> None:
+        for p, paragraph in enumerate(self.item(article, "paragraphs", list, place)):
+            at = f"{place}.paragraphs[{p}]"
+            context = self.item(paragraph, "context", str, at)
+            if not context.strip():
+                self.fail(at, "the context is empty")
+            for q, question in enumerate(self.item(paragraph, "qas", list, at)):
+                self.question(question, context, f"{at}.qas[{q}]")
+
+    def question(self, question: dict[str, Any], context: str, place: str) -> None:
+        name = self.item(question, "id", str, place)
+        place = f"question {name} ({place})"
+        if name in self.places:
+            self.fail(place, f"{self.places[name]} has the same id")
+        self.places[name] = place
+        self.item(question, "question", str, place)
+        answers = self.item(question, "answers", list, place)
+        if question.get("is_impossible") or not answers:
+            self.fail(place, "has no answer; SQuAD v1.1 has one for each question")
+        if self.one_answer and len(answers) != 1:
+            self.fail(place, f"has {len(answers)} answers; for training there must be one")
+        for answer in answers:
+            self.answer(answer, context, place)
+
+    def answer(self, answer: object, context: str, place: str) -> None:
+        text = self.item(answer, "text", str, place)
+        start = self.item(answer, "answer_start", int, place)
+        if not text.strip():
+            self.fail(place, "the answer is empty")
+        found = context[start : start + len(text)] if start >= 0 else ""
+        if found != text:
+            at = context.find(text)
+            where = f"it stands at {at}" if at >= 0 else "it is nowhere in it"
+            self.fail(
+                place, f"the answer {text!r} does not stand at {start} in the context; {where}"
+            )
+
+
+def count_questions(articles: list[Article]) -> int:
+    """Number of questions in a list of articles."""
+    return sum(len(p["qas"]) for article in articles for p in article["paragraphs"])
+
+
+def deal_paragraphs(articles: list[Article], count: int) -> list[list[Article]]:
+    """The paragraphs in at most `count` lists of articles, dealt out in turn."""
+    paragraphs = [p for article in articles for p in article["paragraphs"] if p["qas"]]
+    count = min(count, len(paragraphs))
+    return [[{"paragraphs": paragraphs[i::count]}] for i in range(count)]

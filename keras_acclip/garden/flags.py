@@ -1,0 +1,226 @@
+"""The flags of `python -m keras_acclip.garden.train`, read and checked before TensorFlow loads.
+
+They are read by absl, as the Model Garden reads them, into values of their own: the Model Garden
+defines its flags where it is imported, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+
+# Imported for the flags that it defines.
+from absl import app, flags  # noqa: F401
+
+from keras_acclip.garden.configs import files
+
+EXPERIMENTS = (
+    "acclip/bert_pretraining",
+    "acclip/bert_pretraining_text",
+    "acclip/bert_sentence_prediction",
+    "acclip/bert_squad",
+    "acclip/resnet_imagenet",
+)
+MODES = (
+    "train",
+    "eval",
+    "train_and_eval",
+    "continuous_eval",
+    "continuous_train_and_eval",
+    "train_and_validate",
+    "train_and_post_eval",
+)
+_REQUIRED = ("experiment", "mode", "model_dir")
+# Headings of the help, in its order; absl keeps them as the names of the defining modules.
+_GARDEN, _OURS, _ABSL = "The Model Garden's flags", "This package's flags", "absl's flags"
+LIBRARIES = "Flags of TensorFlow's libraries"
+_HEADINGS = (_GARDEN, _OURS, LIBRARIES, _ABSL)
+_HELP = ("help", "helpshort", "helpfull")
+
+
+def read(argv: Sequence[str], description: str = "") -> flags.FlagValues:
+    """Reads a command line, and ends the process where it asks for help or is mistaken.
+
+    Args:
+        argv: The command line, the program's name first.
+        description: What `--help` shows above the flags.
+
+    Returns:
+        The flags' values. Those of `config_file` are paths: names of shipped files are looked up.
+
+    Raises:
+        SystemExit: With status 0 after `--help`; with status 2, and one line on stderr, after a
+            mistake.
+
+    Example:
+
+    >>> values = read(["train", "--experiment=acclip/bert_squad", "--mode=eval", "--model_dir=x"])
+    >>> values.mode, values.seed
+    ('eval', 0)
+    """
+    values = define()
+    try:
+        values(list(argv))
+        if any(values[name].value for name in _HELP):
+            print(description, *map(values.module_help, _HEADINGS), sep="\n")
+            raise SystemExit(0)
+        if values.helpxml:
+            values.write_help_in_xml_format()
+            raise SystemExit(0)
+        _check(values)
+    except (flags.Error, FileNotFoundError, ValueError) as error:
+        _fail(error)
+    return values
+
+
+def define() -> flags.FlagValues:
+    """Defines the flags, with the Model Garden's names, kinds and defaults."""
+    values = flags.FlagValues()
+    _define_the_model_gardens(values)
+    _define_ours(values)
+    _define_the_libraries(values)
+    for module in ("absl.app", "absl.logging"):
+        for flag in flags.FLAGS.flags_by_module_dict()[module]:
+            if not flag.name.startswith("help"):
+                flags.DEFINE_flag(flag, values, _ABSL)
+    flags.DEFINE_boolean("help", False, "Show this help.", values, _ABSL, short_name="?")
+    flags.DEFINE_boolean("helpshort", False, "The same.", values, _ABSL)
+    flags.DEFINE_boolean("helpfull", False, "The same.", values, _ABSL)
+    flags.DEFINE_boolean("helpxml", False, "The same, as XML.", values, _ABSL)
+    return values
+
+
+def hand_on(values: flags.FlagValues) -> None:
+    """Gives the flags that libraries have defined as they were imported what was read for them.
+
+    Args:
+        values: What `read` returned.
+    """
+    for flag in values.flags_by_module_dict()[LIBRARIES]:
+        if flag.present and flag.name in flags.FLAGS:
+            flags.FLAGS[flag.name].value = flag.value
+    flags.FLAGS.mark_as_parsed()
+
+
+def _define_the_model_gardens(values: flags.FlagValues) -> None:
+    add = functools.partial(_string, values, _GARDEN)
+    add_several = functools.partial(_strings, values, _GARDEN)
+    experiments, shipped = ", ".join(EXPERIMENTS), ", ".join(files.shipped())
+    add("experiment", f"The experiment, required: {experiments}, or another of the Model Garden's.")
+    meaning = "What to do, required. train_and_validate is not in the open source version."
+    flags.DEFINE_enum("mode", None, MODES, meaning, values, _GARDEN)
+    add("model_dir", "Folder for checkpoints, summaries and metrics, required.")
+    add_several(
+        "config_file",
+        "A YAML or JSON file with parameters of the experiment, by its path, or one of this "
+        f"package by its name: {shipped}. Of several, later ones override.",
+    )
+    add(
+        "params_override",
+        "Parameters that override those of the files: name.of.one=value,name.of.another=value, "
+        "YAML, JSON, or the path of a file.",
+    )
+    add_several("gin_file", "A file with Gin's bindings.")
+    add_several("gin_params", "One of Gin's bindings.")
+    add("tpu", "The TPU's name or its address, grpc://IP:8470.")
+    add("tf_data_service", "Address of a tf.data service.")
+    meaning = (
+        "With continuous_train_and_eval: steps of the pretraining whose checkpoints are awaited."
+    )
+    _integer(values, _GARDEN, "pretrain_steps", None, meaning)
+    meaning = (
+        "Whether training goes on while a checkpoint is written; not on one device or on several "
+        "workers."
+    )
+    flags.DEFINE_boolean("enable_async_checkpointing", True, meaning, values, _GARDEN)
+    for name in ("tpu_platform", "tfhub_handle", "tflex_output_uri"):
+        add(name, "Has no effect here.")
+
+
+def _define_ours(values: flags.FlagValues) -> None:
+    meaning = "Seed of initial weights, of dropout, and of the data's order if not configured."
+    _integer(values, _OURS, "seed", 0, meaning)
+    meaning = (
+        "Steps between measurements of the gradient noise; a multiple of trainer.steps_per_loop. "
+        "They go into MODEL_DIR/noise. Default: none."
+    )
+    _integer(values, _OURS, "noise_interval", None, meaning, lower_bound=1)
+    meaning = "Most batches of a measurement of the gradient noise."
+    _integer(values, _OURS, "noise_batches", 256, meaning, lower_bound=2)
+
+
+def _define_the_libraries(values: flags.FlagValues) -> None:
+    _string(values, LIBRARIES, "tfhub_cache_dir", "Folder that TensorFlow Hub keeps modules in.")
+    formats, meaning = ["COMPRESSED", "UNCOMPRESSED", "AUTO"], "How TensorFlow Hub reads modules."
+    flags.DEFINE_enum("tfhub_model_load_format", "AUTO", formats, meaning, values, LIBRARIES)
+    for name, default, meaning in (
+        ("tfds_debug_list_dir", False, "Debugs TensorFlow Datasets' catalog."),
+        ("runtime_oom_exit", True, "Whether to exit where the TPU runtime is out of memory."),
+        ("hbm_oom_exit", True, "Whether to exit where the TPU's memory is used up."),
+        ("tt_check_filter", False, "Of the tensor tracer: ends early to check its filter."),
+        ("tt_single_core_summaries", False, "Of the tensor tracer: no aggregation over cores."),
+        ("op_conversion_fallback_to_while_loop", True, "Has no effect."),
+    ):
+        flags.DEFINE_boolean(name, default, meaning, values, LIBRARIES)
+    parser, serializer = flags.FloatParser(), flags.ArgumentSerializer()
+    meaning = "Of the tensor tracer: difference from the history above which it logs."
+    flags.DEFINE(parser, "delta_threshold", 0.5, meaning, values, serializer, LIBRARIES)
+
+
+def _string(values: flags.FlagValues, heading: str, name: str, meaning: str) -> None:
+    parser, serializer = flags.ArgumentParser(), flags.ArgumentSerializer()
+    flags.DEFINE(parser, name, None, meaning, values, serializer, heading)
+
+
+def _strings(values: flags.FlagValues, heading: str, name: str, meaning: str) -> None:
+    parser, serializer = flags.ArgumentParser(), flags.ArgumentSerializer()
+    flags.DEFINE_multi(parser, serializer, name, None, meaning, values, heading)
+
+
+def _integer(
+    values: flags.FlagValues,
+    heading: str,
+    name: str,
+    default: int | None,
+    meaning: str,
+    lower_bound: int | None = None,
+) -> None:
+    parser, serializer = flags.IntegerParser(lower_bound), flags.ArgumentSerializer()
+    flags.DEFINE(parser, name, default, meaning, values, serializer, heading)
+
+
+def _check(values: flags.FlagValues) -> None:
+    missing = [f"--{name}" for name in _REQUIRED if values[name].value is None]
+    if missing:
+        _fail(f"required: {', '.join(missing)}")
+    if values.experiment.startswith("acclip/") and values.experiment not in EXPERIMENTS:
+        _fail(
+            f"There is no experiment {values.experiment!r}. There are: {', '.join(EXPERIMENTS)}, "
+            "and the Model Garden's"
+        )
+    values.config_file = [files.find(name) for name in values.config_file or []]
+    for name in [*values.config_file, *_files_of_overrides(values.params_override or "")]:
+        if "://" not in name and not Path(name).exists():
+            _fail(f"{name}: no such file")
+    if "://" not in values.model_dir and Path(values.model_dir).is_file():
+        _fail(f"{values.model_dir}: a file, not a folder")
+
+
+def _files_of_overrides(text: str) -> list[str]:
+    """What `params_override` names as a file, as the Model Garden understands it."""
+    if "=" in text:
+        return []
+    try:
+        return [text] if isinstance(yaml.safe_load(text), str) else []
+    except yaml.YAMLError as error:
+        _fail(f"flag --params_override: {' '.join(str(error).split())}")
+
+
+def _fail(message: object) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,168 @@
+"""The Model Garden's trainer, each step of which depends on checkpoint, data and seed alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from official.core import base_task, base_trainer, config_definitions
+
+from keras_acclip._utils import compat
+from keras_acclip.garden.input_position import InputPosition
+
+
+class Trainer(base_trainer.Trainer):
+    """The Model Garden's trainer, but every step depends on checkpoint, data and seed alone.
+
+    On one device its checkpoints hold the position in the training data. Where `runtime.enable_xla`
+    is set, a step is one XLA computation on a CPU too; the Model Garden's is so on a GPU alone.
+
+    Args:
+        config: The experiment's parameters.
+        task: The task.
+        model: The task's model.
+        optimizer: What trains it.
+        train: Whether it will be used for training. Defaults to `True`.
+        evaluate: Whether it will be used for evaluation. Defaults to `True`.
+        train_dataset: What to train on. Default: what `config.task.train_data` says.
+        validation_dataset: What to validate on. Default: what `config.task.validation_data` says.
+        checkpoint_exporter: Keeps the best checkpoint, as
+            `train_utils.maybe_create_best_ckpt_exporter` makes it. Default: none.
+        seed: Seed of dropout; a whole number. Defaults to 0.
+
+    Example:
+
+    >>> with strategy.scope():
+    ...     trainer = train_utils.create_trainer(
+    ...         params, task, train=True, evaluate=False, trainer_cls=Trainer
+    ...     )
+    >>> trainer.train(tf.constant(100))
+    """
+
+    def __init__(
+        self,
+        config: config_definitions.ExperimentConfig,
+        task: base_task.Task,
+        model: tf_keras.Model,
+        optimizer: Any,
+        train: bool = True,
+        evaluate: bool = True,
+        train_dataset: Any = None,
+        validation_dataset: Any = None,
+        checkpoint_exporter: Any = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self._seed = seed
+        strategy = tf.distribute.get_strategy()
+        self._one_device = is_one_device(strategy)
+        self._compiles_on_cpu = (
+            config.runtime.enable_xla
+            and config.runtime.num_gpus == 0
+            and self._one_device
+            and not isinstance(strategy, tf.distribute.TPUStrategy)
+        )
+        super().__init__(
+            config,
+            task,
+            model,
+            optimizer,
+            train=train,
+            evaluate=evaluate,
+            train_dataset=train_dataset,
+            validation_dataset=validation_dataset,
+            checkpoint_exporter=checkpoint_exporter,
+        )
+        self._position = InputPosition(config.task.train_data.as_dict())
+        if self._one_device:
+            self.checkpoint.input_position = self._position
+        if train:
+            # Slots made in the first step would have it traced a second time.
+            compat.create_slots(self.optimizer, self.model.trainable_variables)
+            if train_dataset is None:
+                self._from_the_start = self.train_dataset
+                self.train_dataset = _Inputs(self._open_inputs)
+
+    def distribute_dataset(self, dataset_or_fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns a plain `tf.data.Dataset` on one device, as only its iterator can be saved.
+
+        Args:
+            dataset_or_fn: As the Model Garden's.
+            *args: For `dataset_or_fn`.
+            **kwargs: For `dataset_or_fn`.
+        """
+        if self._one_device and callable(dataset_or_fn):
+            return dataset_or_fn(*args, **kwargs)
+        return super().distribute_dataset(dataset_or_fn, *args, **kwargs)
+
+    def _open_inputs(self) -> Iterator[Any]:
+        """Opens the training data, at the position that the checkpoint holds."""
+        step = int(self.global_step.numpy())
+        if self._one_device:
+            return self._position.open(self._build_inputs, step)
+        if not step:
+            return iter(self._from_the_start)
+        return iter(self.distribute_dataset(self._build_inputs, step))
+
+    def _build_inputs(
+        self, offset: int, input_context: tf.distribute.InputContext | None = None
+    ) -> Any:
+        """Builds the training data in an order of their own for each `offset` to the seed."""
+        data = self.config.task.train_data
+        data = data.replace(seed=(data.seed or 0) + offset)
+        return self.task.build_inputs(data, input_context)
+
+    def train_step(self, iterator: Iterator[Any]) -> None:
+        """Runs one step: where `runtime.enable_xla` is set, as one XLA computation, on a CPU too.
+
+        Args:
+            iterator: Iterator over the training data.
+        """
+        self._seed_random_layers()
+        if not self._compiles_on_cpu:
+            super().train_step(iterator)
+            return
+        task_train_step = tf.function(self.task.train_step, jit_compile=True)
+
+        def step(inputs: Any) -> None:
+            logs = task_train_step(
+                inputs, model=self.model, optimizer=self.optimizer, metrics=self.train_metrics
+            )
+            self.train_loss.update_state(logs[self.task.loss])
+            self.global_step.assign_add(1)
+
+        self.strategy.run(step, args=(self.next_train_inputs(iterator),))
+
+    @tf.autograph.experimental.do_not_convert
+    def _seed_random_layers(self) -> None:
+        """Lets the model's random layers draw by seed, step, replica and order of their calls."""
+        draws = itertools.count()
+
+        def draw() -> Any:
+            context = tf.distribute.get_replica_context()
+            replica = context.replica_id_in_sync_group if context else 0
+            seed: Any = tf.constant([self._seed, 0])
+            for part in (self.global_step.read_value(), replica, next(draws)):
+                seed = tf.random.fold_in(seed, part)
+            return seed
+
+        compat.seed_layers(self.model, draw)
+
+
+class _Inputs:
+    """Training data that are opened where training starts or goes on, not before."""
+
+    def __init__(self, open_inputs: Callable[[], Iterator[Any]]) -> None:
+        self._open_inputs = open_inputs
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._open_inputs()
+
+
+def is_one_device(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy trains one replica, step after step."""
+    asynchronous = isinstance(strategy, tf.distribute.experimental.ParameterServerStrategy)
+    return strategy.num_replicas_in_sync == 1 and not asynchronous

@@ -1,0 +1,353 @@
+"""Clip: the gradient clipped before any optimizer of Keras 2 (`tf_keras`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import tensorflow as tf
+import tf_keras
+
+from keras_acclip import thresholds
+from keras_acclip._utils import arguments, compat
+from keras_acclip._utils.typing import Array, Gradient
+from keras_acclip.optimizers import clipping, execution, held, notices
+from keras_acclip.optimizers import tensorflow_ops as ops
+from keras_acclip.optimizers.step import Scalars
+from keras_acclip.tf_keras.base import Schedule, Threshold, deserialized, floatx, number, serialized
+
+
+@tf_keras.saving.register_keras_serializable(package="keras_acclip")
+class Clip(tf_keras.optimizers.Optimizer):
+    """Clips the gradient, then lets another optimizer of Keras 2 take its usual step.
+
+    The gradient is summed over all replicas first, so that training on n replicas equals training
+    on one. While the threshold does not bind, the steps are the optimizer's own.
+
+    Set the optimizer's hyperparameters on `clip.inner_optimizer`; `learning_rate` can be set on
+    both.
+
+    Args:
+        optimizer: The optimizer to clip for: any of `tf_keras.optimizers` or of this package; not
+            those of `tf_keras.optimizers.legacy`, and not `LossScaleOptimizer`, which goes around
+            `Clip`.
+        threshold: τ, in the gradient's units: a float above 0; a schedule called with the number of
+            steps taken so far; one of `keras_acclip.thresholds` that moves (`MovingMoment`,
+            `MovingQuantile`, `ZScore`); or, unless `by="global"`, a dict from variable path (a
+            regular expression, searched for in `variable.name`) to float or schedule.
+            Defaults to `1.0`.
+        by: `"global"` for the norm of all variables together, `"variable"` for each variable's own
+            norm, `"coordinate"` for each coordinate. A moving threshold of coordinates follows the
+            root mean square of each variable's. Defaults to `"global"`.
+        skip_nonfinite: Whether a step whose gradient (summed over replicas) holds a NaN or an
+            infinity leaves everything as it is. Defaults to `False`.
+        jit_compile: Whether the whole step, the optimizer's included, runs as one XLA computation,
+            where the strategy and the variables allow it; otherwise it is said once why they don't.
+            Defaults to `True`.
+        name: Name of the optimizer. Defaults to `"Clip"`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside its range, or `optimizer` can't go inside.
+
+    Example:
+
+    >>> adamw = tf_keras.optimizers.AdamW(3e-4)
+    >>> model.compile(optimizer=keras_acclip.tf_keras.Clip(adamw, threshold=1.0), loss="mse")
+
+    References:
+        [Zhang et al., 2020](https://arxiv.org/abs/1912.03194), Sections 3 and 4.
+    """
+
+    def __init__(
+        self,
+        optimizer: tf_keras.optimizers.Optimizer,
+        threshold: Threshold | thresholds.Moving = 1.0,
+        by: Literal["global", "variable", "coordinate"] = "global",
+        skip_nonfinite: bool = False,
+        jit_compile: bool = True,
+        name: str | None = "Clip",
+    ) -> None:
+        _check_inner(optimizer)
+        arguments.one_of("by", by, clipping.BY)
+        clipping.check_threshold(threshold, by)
+        super().__init__(name=name or "Clip")
+        self.inner_optimizer = optimizer
+        self.by: clipping.By = by
+        self.skip_nonfinite = arguments.flag("skip_nonfinite", skip_nonfinite)
+        self.jit_compile = arguments.flag("jit_compile", jit_compile)
+        self._strategy = execution.strategy()
+        self._moving = threshold if isinstance(threshold, thresholds.MOVING) else None
+        self._threshold = None
+        if self._moving is None:
+            self._threshold = held.hold(threshold, Schedule, self._number, floatx())
+        self._state = None
+        self._counts = self._numbers("counts", tf.zeros(3, tf.int32))
+        self._sums = self._numbers("sums", tf.zeros(4))
+        self.compiled_steps = compat.untracked(self, {})
+
+    def __repr__(self) -> str:
+        return f"<Clip {self.name!r} around {self.inner_optimizer!r}>"
+
+    @property
+    def learning_rate(self) -> Any:
+        """The optimizer's learning rate; it can be set where the optimizer's can."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def variables(self) -> Any:
+        """Its own variables and the optimizer's."""
+        return compat.callable_list([*super().variables, *self.inner_optimizer.variables])
+
+    @property
+    def threshold(self) -> Any:
+        """The current threshold: a scalar, a dict from variable path to it, or, where it moves with
+        each variable's norm, an array; infinite before enough norms were seen.
+        """
+        if self._moving is None:
+            return held.current(self._threshold, self.iterations)
+        if self._state is None:
+            return float("inf")
+        taus = self._moving.thresholds(tf.convert_to_tensor(self._state), ops)
+        return taus[0] if self.by == "global" else taus
+
+    @threshold.setter
+    def threshold(self, value: float | dict[str, float]) -> None:
+        clipping.check_settable(self._moving, value)
+        held.assign(self._threshold, value, Schedule, floatx())
+
+    @property
+    def clipping(self) -> clipping.Record:
+        """What was clipped so far."""
+        return clipping.record(self._counts, self._sums, ops)
+
+    @property
+    def skipped_steps(self) -> Array:
+        """How many steps `skip_nonfinite=True` has left out."""
+        return self.clipping.skipped_steps
+
+    def exclude_from_weight_decay(
+        self, var_list: list[tf.Variable] | None = None, var_names: list[str] | None = None
+    ) -> None:
+        """Excludes variables from the optimizer's weight decay, as Keras's optimizers do."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Makes the variables, its own and the optimizer's.
+
+        Args:
+            var_list: The model's trainable variables.
+
+        Raises:
+            ValueError: If a variable has no threshold.
+        """
+        if compat.is_built(self):
+            return
+        self._places = held.places(self._threshold, [v.name for v in var_list])
+        super().build(var_list)
+        self.inner_optimizer.build(var_list)
+        if self._moving is not None:
+            norms = 1 if self.by == "global" else len(var_list)
+            self._state = self._numbers("threshold_state", tf.zeros((norms, self._moving.width)))
+        compat.mark_built(self)
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Gradient, tf.Variable]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        **kwargs: Any,
+    ) -> tf.Variable:
+        """Clips the gradients and lets the optimizer apply them.
+
+        Args:
+            grads_and_vars: Pairs of a gradient, or `None`, and its variable.
+            name: Not used.
+            skip_gradients_aggregation: Whether the gradients are summed over the replicas already.
+            **kwargs: `experimental_aggregate_gradients`, as Keras 2 takes it.
+
+        Returns:
+            The variable that counts the steps.
+        """
+        pairs = list(grads_and_vars)
+        with tf.init_scope():
+            self.build([variable for _, variable in pairs])
+        aggregate = kwargs.pop("experimental_aggregate_gradients", True)
+        if aggregate and not skip_gradients_aggregation:
+            pairs = self.inner_optimizer.aggregate_gradients(pairs)
+        some = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+        if not some:
+            self.inner_optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+            return self.iterations
+        gradients, variables = zip(*some, strict=True)
+        indices = tuple(self._index(v) for v in variables)
+        taus = held.scalars(self._threshold, self.iterations) if self._moving is None else ()
+        inner = self.inner_optimizer
+        back = [*inner.variables, *variables] if self.skip_nonfinite else None
+        apply = functools.partial(self._apply_inner, variables)
+        settings = (indices, self.by, self._moving, self.skip_nonfinite)
+        execution.run_around(
+            functools.partial(self._clipped, indices),
+            apply,
+            apply,
+            variables,
+            gradients,
+            Scalars(0.0, taus),
+            unless_finite=back,
+            compiled=self.compiled_steps if self.jit_compile and not _counts(inner) else None,
+            key=(*settings, compat.fingerprint(inner)),
+            refuse=self._refuse,
+            reduce=False,
+        )
+        return compat.maybe_merge_call(self._count_step, self._strategy)
+
+    def _create_iteration_variable(self) -> None:
+        """Makes the count of its steps, under a name that the optimizer's own does not have."""
+        with tf.init_scope():
+            zero = tf.zeros((), tf.int64)
+            count = tf.Variable(zero, name="clip_iteration", trainable=False)
+        self.iterations = count
+        compat.add_to_variables(self, count)
+
+    def _apply_inner(
+        self, variables: Sequence[tf.Variable], gradients: Sequence[Gradient], _: Array
+    ) -> None:
+        pairs = zip(gradients, variables, strict=True)
+        self.inner_optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+
+    def _count_step(self, strategy: tf.distribute.Strategy) -> tf.Variable:
+        return self.iterations.assign_add(1)
+
+    def _clipped(
+        self, indices: Sequence[int], gradients: Sequence[Gradient], scalars: Scalars
+    ) -> tuple[list[Gradient], Array | None]:
+        taus = scalars.thresholds
+        if len(taus) > 1:
+            taus = [taus[self._places[i]] for i in indices]
+        return clipping.clip_and_keep(
+            clipping.Clipping(self.by, self._moving),
+            clipping.Kept(self._state, self._counts, self._sums),
+            indices,
+            gradients,
+            taus,
+            self.skip_nonfinite,
+            ops,
+            execution.NORM_SLICES,
+        )
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets its own variables and the optimizer's, as HDF5 files are read.
+
+        Args:
+            weights: Arrays, one a variable of `variables`.
+
+        Raises:
+            ValueError: If there are more or fewer, or a shape differs.
+        """
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
+
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
+        """Puts an average into the variables where the optimizer keeps one; `fit` calls it.
+
+        Args:
+            var_list: The model's trainable variables.
+        """
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments from which `from_config` makes the same optimizer."""
+        if self._moving is not None:
+            threshold: Any = thresholds.serialize(self._moving)
+        else:
+            threshold = held.config(self._threshold, serialized, number)
+        return {
+            "optimizer": {
+                "class_name": tf_keras.saving.get_registered_name(type(self.inner_optimizer)),
+                "config": self.inner_optimizer.get_config(),
+            },
+            "threshold": threshold,
+            "by": self.by,
+            "skip_nonfinite": self.skip_nonfinite,
+            "jit_compile": self.jit_compile,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Clip:
+        """Makes the optimizer that `get_config` describes.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: Classes of one's own that the config names.
+        """
+        config = dict(config)
+        config.pop("is_legacy_optimizer", None)
+        # HDF5 files are read by older rules, which know no optimizer by its registered name.
+        inner = config["optimizer"]
+        found: Any = tf_keras.saving.get_registered_object(inner["class_name"], custom_objects)
+        if found is None:
+            raise ValueError(
+                f"The optimizer {inner['class_name']!r} is unknown. Name its class in "
+                "`custom_objects`, or register it with tf_keras.saving.register_keras_serializable."
+            )
+        config["optimizer"] = found.from_config(dict(inner["config"]))
+
+        def deserialize(saved: dict[str, Any]) -> Any:
+            return thresholds.deserialize(saved) or deserialized(saved, custom_objects)
+
+        config["threshold"] = held.argument(config["threshold"], deserialize)
+        return cls(**config)
+
+    def _index(self, variable: tf.Variable) -> int:
+        index = compat.tf_keras_variable_index(self, variable)
+        if index is None:
+            raise KeyError(
+                f"The optimizer was not built for the variable {variable.name!r}. Call "
+                "`optimizer.build(variables)` with all trainable variables before the first step."
+            )
+        return index
+
+    def _refuse(self, reason: str) -> None:
+        notices.not_compiled("Clip", reason, "auto" if self.jit_compile else False)
+
+    def _number(self, name: str, value: float) -> tf.Variable:
+        return self._numbers(name, tf.constant(value, floatx()))
+
+    def _numbers(self, name: str, value: tf.Tensor) -> tf.Variable:
+        with tf.init_scope():
+            variable = tf.Variable(
+                value,
+                name=name,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+        compat.add_to_variables(self, variable)
+        return variable
+
+
+def _counts(optimizer: tf_keras.optimizers.Optimizer) -> bool:
+    """Whether it counts its steps in Python, which a compiled step does once, as Nadam does."""
+    return isinstance(optimizer, tf_keras.optimizers.Nadam)
+
+
+def _check_inner(optimizer: Any) -> None:
+    if not isinstance(optimizer, tf_keras.optimizers.Optimizer):
+        raise TypeError(
+            "Argument `optimizer` must be an optimizer of tf_keras.optimizers, not one of "
+            "tf_keras.optimizers.legacy or of Keras 3, for which there is keras_acclip.Clip. "
+            f"Received: optimizer={optimizer!r} (of type {type(optimizer).__name__})"
+        )
+    if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+        raise ValueError(
+            "Argument `optimizer` can't be a LossScaleOptimizer, which unscales the gradient that "
+            "is to be clipped. Put it around: LossScaleOptimizer(Clip(...)). "
+            f"Received: optimizer={optimizer!r}"
+        )

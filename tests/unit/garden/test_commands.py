@@ -1,0 +1,69 @@
+"""Every command answers at once: what it can tell by its words alone needs no TensorFlow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+HEAVY = {"jax", "keras", "matplotlib", "official", "scipy", "tensorflow", "tf_keras"}
+
+
+def answer(*words, cwd=None):
+    """Status, output, errors and the packages that were imported."""
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    errors, packages = [], set()
+    for line in process.stderr.splitlines():
+        if line.startswith("import time:"):
+            packages.add(line.rpartition("|")[2].strip().partition(".")[0])
+        else:
+            errors.append(line)
+    return process.returncode, process.stdout, errors, packages
+
+
+@pytest.mark.parametrize("name", ["data", "train", "compare"])
+def test_help_is_quick(name):
+    status, out, errors, packages = answer("-m", f"keras_acclip.garden.{name}", "--help")
+    assert (status, errors) == (0, [])
+    assert f"keras_acclip.garden.{name}" in out
+    assert not packages & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data pretraining --output x --input missing.txt",
+        "data pretraining --output x --vocab missing.txt",
+        "data pretraining --output x --vocab_size 3",
+        "data squad --output x --train missing.json --dev missing.json --vocab missing.txt",
+        "data squads",
+        "train --expermient=acclip/bert_squad",
+        "train --experiment=acclip/bert_squad --mode=eval --model_dir=x --config_file=missing",
+        "train --experiment=acclip/bert_squads --mode=eval --model_dir=x",
+        "compare missing",
+        "compare",
+    ],
+)
+def test_a_mistake_is_told_at_once(words, tmp_path):
+    name, *rest = words.split()
+    line = ("-m", f"keras_acclip.garden.{name}", *rest)
+    status, out, errors, packages = answer(*line, cwd=tmp_path)
+    assert (status, out, len(errors)) == (2, "", 1)
+    assert errors[0].startswith("error: ")
+    assert not packages & HEAVY
+    assert not list(tmp_path.iterdir())
+
+
+def test_importing_the_package_loads_nothing():
+    code = "import keras_acclip.garden as g; g.configs.find('cpu'); g.data.Recipe(); g.compare.Run"
+    status, _, _, packages = answer("-c", code)
+    assert status == 0
+    assert "yaml" in packages and not packages & HEAVY
