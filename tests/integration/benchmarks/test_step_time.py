@@ -69,7 +69,7 @@ def test_a_small_run_prints_and_writes_what_it_measured(tmp_path, capsys):
     assert all(r["ms"] > 0 and r["first_step_s"] > 0 for r in results)
     count = sum(map(math.prod, shapes.bert_shapes(1, 64, 50)))
     assert f"{count:,} parameters in 1 variables" in printed
-    assert "ACClip graph ÷ Keras Adam graph" in printed
+    assert "ACClip, graph ÷ Keras Adam, graph" in printed
     written = json.loads((tmp_path / "out.json").read_text())
     assert {"command", "date", "machine", "versions"} < set(written)
     [race] = written["races"]
@@ -104,7 +104,7 @@ def test_on_jax_a_turn_is_steps_in_place_and_needs_no_tensorflow(tmp_path):
     assert rows["ACClip", "call"]["slot_bytes"] == 8 * race["parameters"]
     # Variables and slots were donated, and the new ones took their place.
     assert rows["ACClip", "call"]["extra_bytes"] < race["parameters"]
-    assert "ACClip loop, bandwidth ÷ the copy's" in process.stdout
+    assert "ACClip, loop, bandwidth ÷ the copy's" in process.stdout
 
 
 @pytest.mark.parametrize(
