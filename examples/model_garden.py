@@ -7,21 +7,11 @@ Each stage is one command of `keras_acclip.garden`, printed before it runs: data
 questions in SQuAD v1.1's form, which the data command makes out of the same text, and evaluated on
 questions about held-out documents by SQuAD's official script (exact match and F1); the comparisons.
 
-Measured by the command above (one seed, 2 cores, TensorFlow 2.20), 11 minutes in all: pretraining,
-1,200 steps of 16 x 128 tokens, ended at a validation loss of 5.817 with ACClip and 5.892 with
-AdamW, masked-LM accuracy 17.7% and 16.5%; fine-tuned, they answered 1,000 questions with EM 6.5 and
-5.0, F1 18.3 and 18.4, where a standard error of EM is 0.7. One seed settles none of the
-differences, and in F1 there is none.
-
-The rates are the best of those tried for each optimizer, twice as large each time
-(`--pretraining-rates acclip=1e-3,adamw=1e-3` and so on, each in an output folder of its own; tried
-before pretraining's heads heeded the seed, so that other initial weights were drawn). Pretraining,
-validation loss: ACClip 1e-3 5.959, 2e-3 5.800, 4e-3 5.855; AdamW 6.058, 5.897, 5.926. Fine-tuning,
-EM and F1: ACClip 2.5e-4 5.4 20.0, 5e-4 6.3 20.7, 1e-3 5.7 19.4, 2e-3 6.0 18.1; AdamW 5.1 18.2, 4.6
-18.6, 5.1 18.2, 5.0 17.9.
-
 Stopped by whatever means and started again with the same `--output`, it goes on where it was, as
 each of the commands does. The logs are in `OUTPUT/logs`.
+
+The rates are the best of those tried for each optimizer, twice as large each time. What came out
+stands in docs/results/model_garden.md.
 """
 
 import contextlib
@@ -32,8 +22,8 @@ import subprocess
 import sys
 import time
 
-import garden_runs
-import script
+from paper.lab import resuming, script
+from paper.lab.garden import flags
 
 SCALES = {
     "small": {
@@ -120,16 +110,15 @@ def module(name, arguments):
 
 
 def training_command(experiment, optimizer, model_dir, data, seed, override):
-    """The command line of one training of `bert_tiny`, as `garden_runs.training_flags`."""
+    """The command line of one training of `bert_tiny`, as `flags.training_flags`."""
     files = ("bert_tiny", optimizer, "cpu", data)
-    flags = garden_runs.training_flags(experiment, files, model_dir, seed, override)
-    return garden_runs.command(flags)
+    return flags.command(flags.training_flags(experiment, files, model_dir, seed, override))
 
 
 def pretraining_command(optimizer, rate, seed, options):
     """The command that pretrains with an optimizer."""
     steps, warmup = options.pretraining_steps, options.pretraining_warmup
-    override = garden_runs.schedule(rate, steps, warmup, reports=8) | {
+    override = flags.schedule(rate, steps, warmup, reports=8) | {
         "trainer.validation_interval": max(1, options.pretraining_steps // 8),
         "trainer.validation_steps": options.validation_steps,
         "task.train_data.global_batch_size": options.pretraining_batch,
@@ -143,7 +132,7 @@ def pretraining_command(optimizer, rate, seed, options):
 def squad_command(optimizer, rate, seed, options):
     """The command that fine-tunes and evaluates what was pretrained with the same optimizer."""
     steps = options.squad_steps
-    override = garden_runs.schedule(rate, steps, steps // 10, reports=4) | {
+    override = flags.schedule(rate, steps, steps // 10, reports=4) | {
         "trainer.validation_interval": options.squad_steps,
         "task.init_checkpoint": options.output / "pretraining" / optimizer,
         "task.train_data.global_batch_size": options.squad_batch,
@@ -192,24 +181,22 @@ def run(stage, line, folder):
 def main(arguments=None):
     """Reads the command line and runs all stages. Returns the exit status."""
     options = parse_arguments(arguments)
-    settings = {name: getattr(options, name) for name in (*SCALES["small"], "seed", "text")}
+    settings = script.settings_of(options, SCALES)
+    settings |= {"seed": options.seed, "text": options.text, "rates": options.rates}
     try:
-        parts = script.Parts(options.output, settings | {"rates": options.rates})
+        work = resuming.Work(options.output, settings)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return script.failed(error)
     logs = options.output / "logs"
     logs.mkdir(exist_ok=True)
     seconds = {}
     try:
         for stage, line in commands(options).items():
-            seconds[stage] = parts(stage.replace(" ", "-"), run, stage, line, logs)
+            seconds[stage] = work.part(stage.replace(" ", "-"), run, stage, line, logs)
     except KeyboardInterrupt:
-        print(f"\nStopped. The same command goes on from here ({options.output}).")
-        return 130
+        return script.stopped(options.output)
     except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return script.failed(error, status=1)
     metrics = {}
     for task, folder in (("pretraining", "pretraining"), ("squad", "squad-runs")):
         for optimizer in RATES[task]:
@@ -217,7 +204,7 @@ def main(arguments=None):
             with contextlib.suppress(OSError):
                 metrics[f"{task} {optimizer}"] = json.loads(path.read_text())
         print(f"\n{(options.output / f'comparison-{task}' / 'comparison.md').read_text()}", end="")
-    parts.finish(
+    work.write_results(
         {"metrics": metrics, "seconds": seconds}, ("tensorflow", "tf_keras", "tf-models-official")
     )
     print(

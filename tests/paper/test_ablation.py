@@ -2,12 +2,15 @@ import json
 import math
 
 import ablation as job
-import experiment
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import token_rows
+from lab import token_rows
+from lab.ablation import outcome, variants
+from lab.ablation import task as tasks
+from lab.ablation.global_moving import GlobalMoving
+from lab.training import WarmupLinearDecay
 from scipy import stats
 
 SETTINGS = job.SCALES["smoke"]
@@ -40,7 +43,7 @@ def in_words(gradients, lr, beta_1, beta_2, epsilon, alpha):
 def test_the_global_moving_threshold_is_its_box(alpha, epsilon):
     gradients = np.random.default_rng(0).standard_cauchy((40, 12))
     constants = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": epsilon, "alpha": alpha}
-    optimizer = job.GlobalMoving(0.125, **constants)
+    optimizer = GlobalMoving(0.125, **constants)
     variables = [keras.Variable(np.zeros(shape), dtype="float64") for shape in ((3, 2), (6,))]
     for g in gradients:
         parts = (g[:6].reshape(3, 2), g[6:])
@@ -51,7 +54,7 @@ def test_the_global_moving_threshold_is_its_box(alpha, epsilon):
 
 def test_no_step_of_the_global_moving_threshold_is_longer_than_its_rate():
     gradients = np.random.default_rng(1).standard_cauchy((50, 30)) * 1e3
-    optimizer, x = job.GlobalMoving(0.125), keras.Variable(np.zeros(30), dtype="float64")
+    optimizer, x = GlobalMoving(0.125), keras.Variable(np.zeros(30), dtype="float64")
     for g in [*gradients, np.zeros(30)]:
         before = x.numpy()
         optimizer.apply([keras.ops.convert_to_tensor(g)], [x])
@@ -60,8 +63,8 @@ def test_no_step_of_the_global_moving_threshold_is_longer_than_its_rate():
 
 
 def test_the_global_moving_threshold_keeps_its_arguments():
-    optimizer = job.GlobalMoving(0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3, alpha=1.5)
-    copy = job.GlobalMoving.from_config(optimizer.get_config())
+    optimizer = GlobalMoving(0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3, alpha=1.5)
+    copy = GlobalMoving.from_config(optimizer.get_config())
     assert copy.get_config() == optimizer.get_config()
 
 
@@ -78,7 +81,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def task(rows):
-    return job.Task(rows, SETTINGS)
+    return tasks.Task(rows, SETTINGS)
 
 
 def stepper_of(task):
@@ -86,7 +89,7 @@ def stepper_of(task):
 
     def get(variant):
         if variant not in made:
-            made[variant] = job.Stepper(variant, len(task.start(0)))
+            made[variant] = tasks.Stepper(variant, len(task.start(0)))
         return made[variant]
 
     return get
@@ -95,12 +98,12 @@ def stepper_of(task):
 def keras_run(variant, rate, seed, rows, steps):
     """The same run by Keras's own training step, variable by variable."""
     keras.utils.set_random_seed(seed)
-    model = job.build_model(len(rows.vocabulary), SETTINGS)
-    optimizer = job.VARIANTS[variant].make()
-    optimizer.learning_rate = experiment.WarmupLinearDecay(rate, SETTINGS["warmup"], steps)
+    model = tasks.build_model(len(rows.vocabulary), SETTINGS)
+    optimizer = variants.VARIANTS[variant].make()
+    optimizer.learning_rate = WarmupLinearDecay(rate, SETTINGS["warmup"], steps)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, cross_entropy, jit_compile=False)
-    for inputs, labels in job.training_batches(rows.train, SETTINGS["batch_size"], seed, steps):
+    for inputs, labels in tasks.training_batches(rows.train, SETTINGS["batch_size"], seed, steps):
         model.train_on_batch(inputs, labels)
     return model
 
@@ -109,16 +112,16 @@ def keras_run(variant, rate, seed, rows, steps):
     "variant", ["acclip", pytest.param("global-moving", marks=pytest.mark.slow)]
 )
 def test_training_is_keras_own(variant, rows, task):
-    get, rate = stepper_of(task), job.VARIANTS[variant].rate / 10
-    other = job.train(variant, 3 * rate, 4, task, get)  # What a run leaves must not matter.
-    run = job.train(variant, rate, 3, task, get)
+    get, rate = stepper_of(task), variants.VARIANTS[variant].rate / 10
+    other = tasks.train((variant, 3 * rate, 4), task, get)  # What a run leaves must not matter.
+    run = tasks.train((variant, rate, 3), task, get)
     model = keras_run(variant, rate, 3, rows, SETTINGS["steps"])
     expected = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
     start, found = task.start(3), get(variant).weights.numpy()
     moved = np.linalg.norm(expected - start)
     assert np.linalg.norm(found - expected) < 0.02 * moved
     assert np.linalg.norm(task.start(4) - start) > moved
-    inputs, labels = job.inputs_and_labels(rows.validation[np.linspace(0, 63, 16).astype(int)])
+    inputs, labels = tasks.inputs_and_labels(rows.validation[np.linspace(0, 63, 16).astype(int)])
     loss = model.evaluate(inputs, labels, verbose=0, return_dict=True)["loss"]
     assert run["history"][0]["val_loss"] == pytest.approx(loss, rel=1e-4)
     assert other["history"][0]["val_loss"] != run["history"][0]["val_loss"]
@@ -134,7 +137,7 @@ def test_every_variant_starts_alike_on_the_same_batches(task, monkeypatch):
     monkeypatch.setattr(task, "gradient", gradient)
     monkeypatch.setattr(task, "validate", lambda weights: 1.0)
     for variant in ("acclip", "sgd", "acclip-large-batch"):
-        job.train(variant, 0.1, 1, task, lambda v: job.Stepper(v, len(task.start(0))))
+        tasks.train((variant, 0.1, 1), task, lambda v: tasks.Stepper(v, len(task.start(0))))
     for (_, labels), (_, other) in zip(seen["acclip"], seen["sgd"], strict=True):
         np.testing.assert_array_equal(labels, other)
     weights = [steps[0][0] for steps in seen.values()]
@@ -145,7 +148,7 @@ def test_every_variant_starts_alike_on_the_same_batches(task, monkeypatch):
 
 
 def test_a_row_gives_each_token_but_its_first_and_last_to_predict():
-    inputs, labels = job.inputs_and_labels(np.array([[CLS, 7, 8, 9, SEP], [CLS, 5, 6, 7, SEP]]))
+    inputs, labels = tasks.inputs_and_labels(np.array([[CLS, 7, 8, 9, SEP], [CLS, 5, 6, 7, SEP]]))
     np.testing.assert_array_equal(inputs["token_ids"], [[CLS, 7, 8], [CLS, 5, 6]])
     np.testing.assert_array_equal(inputs["padding_mask"], np.ones((2, 3)))
     np.testing.assert_array_equal(labels, [[7, 8, 9], [5, 6, 7]])
@@ -153,12 +156,12 @@ def test_a_row_gives_each_token_but_its_first_and_last_to_predict():
 
 def test_a_pass_has_each_row_once_in_an_order_of_its_own():
     rows = np.arange(100).reshape(20, 5)
-    batches = list(job.training_batches(rows, 8, 3, 5))
+    batches = list(tasks.training_batches(rows, 8, 3, 5))
     taken = np.concatenate([labels[:, 0].numpy() for _, labels in batches]) // 5
     assert sorted(taken[:20]) == sorted(taken[20:]) == list(range(20))
     assert (taken[:20] != taken[20:]).any()
     assert (
-        np.concatenate([b[1] for b in job.training_batches(rows, 8, 4, 5)])[:, 0] // 5 != taken
+        np.concatenate([b[1] for b in tasks.training_batches(rows, 8, 4, 5)])[:, 0] // 5 != taken
     ).any()
 
 
@@ -169,12 +172,12 @@ def test_every_variant_is_tuned_alike_and_compared_on_other_seeds():
     options = job.parse_arguments([])
     for grid in (job.GRID, job.COARSE_GRID):
         plan = job.search_plan(options, grid)
-        for name in job.VARIANTS:
+        for name in variants.VARIANTS:
             rates = [rate for variant, rate, _ in plan if variant == name]
             ratios = np.log(np.array(rates) / rates[len(grid) // 2])
             np.testing.assert_allclose(ratios, np.log(grid), atol=0.06)
         assert {seed for *_, seed in plan} == {job.SEARCH_SEED}
-    best = dict.fromkeys(job.VARIANTS, 0.5)
+    best = dict.fromkeys(variants.VARIANTS, 0.5)
     compared = job.comparison_plan(options, best)
     assert {seed for *_, seed in compared} == set(range(1, 1 + options.seeds))
     curve = job.curve_plan(options)
@@ -185,10 +188,10 @@ def test_every_variant_is_tuned_alike_and_compared_on_other_seeds():
 
 
 def test_every_part_is_of_variants_and_every_variant_in_a_part():
-    pairs = [pair for part in job.PARTS.values() for pair in part]
-    assert {name for pair in pairs for name in pair} == set(job.VARIANTS)
+    pairs = [pair for part in variants.PARTS.values() for pair in part]
+    assert {name for pair in pairs for name in pair} == set(variants.VARIANTS)
     for variant, baseline in pairs:
-        assert job.VARIANTS[variant].batch == job.VARIANTS[baseline].batch
+        assert variants.VARIANTS[variant].batch == variants.VARIANTS[baseline].batch
 
 
 # --- What they come to ---
@@ -197,9 +200,9 @@ def test_every_part_is_of_variants_and_every_variant_in_a_part():
 def test_differences_are_those_of_the_same_seeds():
     runs = [a_run("acclip", 1e-3, seed, loss) for seed, loss in ((1, 4.0), (2, 5.0), (3, 4.5))]
     runs += [a_run("adam", 2e-3, seed, loss) for seed, loss in ((1, 4.1), (2, 5.3), (3, 4.7))]
-    found = job.differences(runs)
-    assert list(found) == [list(job.PARTS)[-2], list(job.PARTS)[-1]]
-    ((row,), (reverse,)) = found[list(job.PARTS)[-1]], found[list(job.PARTS)[-2]]
+    found = outcome.differences(runs)
+    assert list(found) == [list(variants.PARTS)[-2], list(variants.PARTS)[-1]]
+    ((row,), (reverse,)) = found[list(variants.PARTS)[-1]], found[list(variants.PARTS)[-2]]
     by_seed = np.array([0.1, 0.3, 0.2])
     np.testing.assert_allclose(row["differences"], by_seed)
     half = stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
@@ -218,7 +221,7 @@ def test_differences_are_those_of_the_same_seeds():
     ],
 )
 def test_width_is_in_decades(losses, expected, bounded):
-    found = job.width([0.01, 0.1, 1.0], losses, margin=0.1)
+    found = outcome.width([0.01, 0.1, 1.0], losses, margin=0.1)
     assert found == (pytest.approx(expected, nan_ok=True), bounded)
 
 
@@ -230,7 +233,7 @@ def test_robustness_compares_the_widths_by_seed():
         for seed, line in enumerate(lines, 1)
         for rate, loss in zip((0.1, 0.01, 1.0), (line[1], line[0], line[2]), strict=True)
     ]
-    found = job.robustness(runs)
+    found = outcome.robustness(runs)
     assert [row["width"] for row in found["widths"]] == pytest.approx([0.2, 1.1, 0.2, 0.2])
     assert [row["bounded"] for row in found["widths"]] == [True, False, True, True]
     (row,) = found["differences"]
@@ -266,22 +269,22 @@ def test_smoke_scale_reports_and_goes_on_where_it_was(command, tmp_path, monkeyp
         name: losses[min(losses)] for name, losses in tried.items()
     }
 
-    train, left = job.train, iter(range(5))
+    train, left = tasks.train, iter(range(5))
 
     def die(*arguments):
         if next(left, None) is None:
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr(job, "train", die)
+    monkeypatch.setattr(tasks, "train", die)
     assert command(tmp_path / "broken", *CHOSEN) == 130
     assert "goes on from here" in capsys.readouterr().out
-    monkeypatch.setattr(job, "train", train)
+    monkeypatch.setattr(tasks, "train", train)
     assert command(tmp_path / "broken", *CHOSEN) == 0
     broken, unbroken = (ends(tmp_path / name / "results.json") for name in ("broken", "unbroken"))
     assert broken == unbroken
 
-    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(tasks, "train", lambda *_: pytest.fail("trained again"))
     assert command(tmp_path / "broken", *CHOSEN) == 0
     assert command(tmp_path / "broken", *CHOSEN, "--warmup", "3") == 2
     assert "other settings (warmup: 2 → 3)" in capsys.readouterr().err
@@ -302,11 +305,11 @@ def test_tuning_only_looks_for_the_middles(command, tmp_path, capsys):
 def test_every_variant_trains(task):
     get = stepper_of(task)
     losses = [
-        job.train(name, variant.rate, 0, task, get)["history"][0]["val_loss"]
-        for name, variant in job.VARIANTS.items()
+        tasks.train((name, variant.rate, 0), task, get)["history"][0]["val_loss"]
+        for name, variant in variants.VARIANTS.items()
     ]
     assert np.isfinite(losses).all()
-    assert len({round(loss, 6) for loss in losses}) == len(job.VARIANTS)
+    assert len({round(loss, 6) for loss in losses}) == len(variants.VARIANTS)
 
 
 def test_every_scale_goes_together():

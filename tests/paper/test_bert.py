@@ -10,9 +10,10 @@ pytestmark = [
     pytest.mark.xdist_group("bert"),  # The fixture runs once, in one process.
 ]
 
-job = pytest.importorskip("bert")
-squad = pytest.importorskip("squad")
-garden_runs = pytest.importorskip("garden_runs")
+import bert as job  # noqa: E402
+import squad  # noqa: E402
+from lab import resuming  # noqa: E402
+from lab.garden import flags, pretraining, trainings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +26,21 @@ def pretrained(tmp_path_factory, english):
     return output, arguments
 
 
+def parse(*arguments):
+    return pretraining.parse_arguments("doc", [str(argument) for argument in arguments])
+
+
 def test_all_optimizers_get_the_same_but_for_rule_and_rate(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "data.yaml").write_text("{}")
-    options = job.parse_arguments(["--output", str(tmp_path)])
+    options = parse("--output", tmp_path)
     assert options.layers == ["6"]
-    rates, trainings = job.rates(options), job.trainings("6", options)
+    rates = pretraining.rates(options)
+    made = pretraining.trainings("6", options, resuming.Work(tmp_path, {}))
     assert set(rates) == {"adamw", "sgd", "gclip", "acclip"}
     found = {}
     for name, rate in rates.items():
-        params = garden_runs.parameters(trainings.flags(name, rate, 1)).as_dict()
+        params = flags.parameters(made.flags((name, rate, 1))).as_dict()
         config = params["trainer"].pop("optimizer_config")
         assert config["optimizer"]["type"] == name
         schedule = config["learning_rate"]["polynomial"]
@@ -44,7 +50,7 @@ def test_all_optimizers_get_the_same_but_for_rule_and_rate(tmp_path):
 
 
 def test_the_papers_scale_is_that_of_the_files(tmp_path, english, monkeypatch, capsys):
-    monkeypatch.setattr(job, "make_data", lambda text, options: None)
+    monkeypatch.setattr(pretraining, "make_data", lambda text, options: None)
     line = ["--scale", "paper", "--text", str(english), "--output", str(tmp_path)]
     assert job.main([*line, "--commands"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -53,7 +59,7 @@ def test_the_papers_scale_is_that_of_the_files(tmp_path, english, monkeypatch, c
         assert sum(f"--config_file={model} " in line for line in lines) == 4
     assert not any("hidden_size" in line for line in lines)
     assert all("global_batch_size=256" in line for line in lines)
-    assert not list(tmp_path.glob("bert_*"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_smoke_run_reports_what_the_summaries_hold(pretrained):
@@ -63,27 +69,28 @@ def test_the_smoke_run_reports_what_the_summaries_hold(pretrained):
     (run,) = results["layers"]["2"]["runs"]
     assert [r["step"] for r in run["history"]] == [3, 6]
     assert row["val_loss"]["mean"] == run["history"][-1]["val_loss"]
-    folder = output / "bert_tiny" / "runs" / "acclip-0.002-0"
+    folder = output / "runs" / "bert_tiny" / "acclip-0.002-0"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["validation"]["validation_loss"] == pytest.approx(row["val_loss"]["mean"])
     assert metrics["validation"]["masked_lm_accuracy"] == pytest.approx(row["val_accuracy"]["mean"])
-    assert (output / "bert_tiny" / "loss.png").stat().st_size > 10_000
+    assert (output / "loss-2-layers.png").stat().st_size > 10_000
     assert "step" in (folder / "train.log").read_text()
 
 
 def test_what_is_done_is_not_trained_again(pretrained, monkeypatch):
     _, arguments = pretrained
-    monkeypatch.setattr(garden_runs, "train", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(trainings, "train", lambda _: pytest.fail("trained again"))
     assert job.main(arguments) == 0
 
 
 @pytest.mark.slow
 def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_path):
     output, arguments = pretrained
-    first = output / "bert_tiny" / "runs" / "acclip-0.002-0"
-    flags = job.trainings("2", job.parse_arguments(arguments)).flags("acclip", 2e-3, 0)
-    flags = [f"--model_dir={tmp_path}" if f.startswith("--model_dir") else f for f in flags]
-    garden_runs.train(flags)
+    first = output / "runs" / "bert_tiny" / "acclip-0.002-0"
+    work = resuming.Work(output, {})
+    made = pretraining.trainings("2", parse(*arguments), work).flags(("acclip", 2e-3, 0))
+    made = [f"--model_dir={tmp_path}" if f.startswith("--model_dir") else f for f in made]
+    trainings.train(made)
     one, other = (
         json.loads((folder / "metrics.json").read_text())["validation"]
         for folder in (first, tmp_path)
@@ -110,28 +117,29 @@ def test_squad_fine_tunes_what_bert_pretrained(pretrained, english, tmp_path, mo
     assert "EM (%)" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())["layers"]["2"]
     (row,) = results["summary"]
-    folder = tmp_path / "bert_tiny" / "runs" / "acclip-0.0005-0"
+    folder = tmp_path / "runs" / "bert_tiny" / "acclip-0.0005-0"
     metrics = json.loads((folder / "metrics.json").read_text())["validation"]
     assert row["em"]["mean"] == pytest.approx(100 * metrics["exact_match"])
     assert row["f1"]["mean"] == pytest.approx(100 * metrics["final_f1"])
     assert (tmp_path / "scores.png").stat().st_size > 10_000
 
-    monkeypatch.setattr(garden_runs, "train", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(trainings, "train", lambda _: pytest.fail("trained again"))
     assert squad.main(arguments) == 0
 
 
 def test_each_seed_starts_from_its_own_optimizers_pretraining(tmp_path):
     options = squad.parse_arguments(["--pretraining", str(tmp_path / "bert"), "--text", "a.txt"])
-    pretraining = job.parse_arguments(squad.pretraining_arguments(options))
-    assert (pretraining.text, pretraining.optimizers) == (["a.txt"], ["adamw", "acclip"])
-    trainings = squad.trainings("6", options, pretraining)
+    pretrained = parse(*squad.pretraining_arguments(options))
+    assert (pretrained.text, pretrained.optimizers) == (["a.txt"], ["adamw", "acclip"])
+    works = [resuming.Work(tmp_path / name, {}) for name in ("squad", "bert")]
+    made = squad.trainings("6", options, works[0], pretrained, works[1])
     for optimizer in options.optimizers:
         for seed in range(2):
-            flags = trainings.flags(optimizer, 1e-3, seed)
-            rate = job.rates(pretraining)[optimizer]
-            start = tmp_path / "bert" / "bert_base_6l" / "runs" / f"{optimizer}-{rate:.6g}-{seed}"
-            assert f"task.init_checkpoint={start}" in flags[-1].split(",")
-            assert f"--seed={seed}" in flags
+            line = made.flags((optimizer, 1e-3, seed))
+            rate = pretraining.rates(pretrained)[optimizer]
+            start = tmp_path / "bert" / "runs" / "bert_base_6l" / f"{optimizer}-{rate:.6g}-{seed}"
+            assert f"task.init_checkpoint={start}" in line[-1].split(",")
+            assert f"--seed={seed}" in line
 
 
 @pytest.mark.parametrize(

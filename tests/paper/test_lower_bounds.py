@@ -5,12 +5,13 @@ import keras
 import lower_bounds as script
 import numpy as np
 import pytest
-import rates
 import tensorflow as tf
+from lab.theory import chain, hard_chain, hard_pair, methods, simulate, slopes
+from lab.theory.exponents import ALPHAS, bound_exponent, nonconvex_exponent
 
 from keras_acclip import thresholds
 
-uniform = rates.compiled(rates.uniform)  # Uncompiled, TensorFlow draws other numbers.
+uniform = simulate.compiled(simulate.uniform)  # Uncompiled, TensorFlow draws other numbers.
 
 
 def chain_function(v):
@@ -44,13 +45,13 @@ def points(n, length, seed=0):
     return centres + rng.normal(0, 0.3, (n, length))
 
 
-@pytest.mark.parametrize("alpha", script.ALPHAS)
+@pytest.mark.parametrize("alpha", ALPHAS)
 def test_theorem_5_s_bound_is_the_error_of_the_best_rule(alpha):
     """All outcomes of three gradients, both signs: the posterior mean has just that error."""
     K = 3
-    p, jump, distance, bound = script.pair(alpha, K)
+    p, jump, distance, bound = hard_pair.pair(alpha, K)
     assert p * jump == pytest.approx(distance)  # Unbiased.
-    assert (p * jump**alpha) ** (1 / alpha) == pytest.approx(script.RADIUS)
+    assert (p * jump**alpha) ** (1 / alpha) == pytest.approx(hard_pair.RADIUS)
     risk = 0
     for outcome in itertools.product((0, 1), repeat=K):
         probability = np.prod([p if z else 1 - p for z in outcome])
@@ -60,18 +61,18 @@ def test_theorem_5_s_bound_is_the_error_of_the_best_rule(alpha):
         risk += probability * np.mean((answers - truth) ** 2 / 2)
     assert bound == pytest.approx(risk)
     chances = np.linspace(1e-3, 0.999, 2000)
-    others = (script.RADIUS * chances ** (1 - 1 / alpha)) ** 2 / 2 * (1 - chances) ** K
+    others = (hard_pair.RADIUS * chances ** (1 - 1 / alpha)) ** 2 / 2 * (1 - chances) ** K
     assert others.max() == pytest.approx(bound, rel=1e-4)
     steps = np.array([10**5, 10**6])
-    slope = rates.slope(steps, script.pair(alpha, steps)[-1])
-    assert slope == pytest.approx(script.bound_exponent(alpha), abs=1e-3)
+    slope = slopes.slope(steps, hard_pair.pair(alpha, steps)[-1])
+    assert slope == pytest.approx(bound_exponent(alpha), abs=1e-3)
 
 
 def test_the_chain_s_gradient_is_automatic_differentiation_s():
     for length in (1, 2, 5):
         v = points(500, length)
         padded = np.concatenate([v, np.random.default_rng(1).normal(size=(500, 3))], 1)
-        found = script.chain_gradient(tf.constant(padded), length).numpy()
+        found = chain.chain_gradient(tf.constant(padded), length).numpy()
         np.testing.assert_allclose(found[:, :length], gradient(v), atol=1e-9)
         assert not found[:, length:].any()
 
@@ -84,33 +85,33 @@ def test_the_chain_has_the_properties_that_the_bound_needs():
     assert np.linalg.norm(g[unfinished], axis=1).min() > 1
     other = v + np.random.default_rng(2).normal(0, 0.01, v.shape)
     stretch = np.linalg.norm(gradient(other) - g, axis=1) / np.linalg.norm(other - v, axis=1)
-    assert stretch.max() < script.LIPSCHITZ
+    assert stretch.max() < chain.LIPSCHITZ
     drop = chain_function(tf.zeros((1, length), tf.float64)) - chain_function(tf.constant(v))
-    assert drop.numpy().max() < script.DROP * length
+    assert drop.numpy().max() < chain.DROP * length
     # Coordinates behind the newest have no gradient; the newest one's is bounded.
-    behind = script.newest(tf.constant(v)).numpy()
+    behind = chain.newest(tf.constant(v)).numpy()
     newest = behind & (np.cumsum(behind, 1) == 1)
     assert not g[behind & ~newest].any()
-    assert 2.5 < np.abs(g[newest]).max() < script.LARGEST
+    assert 2.5 < np.abs(g[newest]).max() < chain.LARGEST
 
 
-@pytest.mark.parametrize("alpha", script.ALPHAS)
+@pytest.mark.parametrize("alpha", ALPHAS)
 def test_the_noise_of_the_chain_has_the_moment(alpha):
     for size in (0.3, 0.01):
-        p = script.chance(size, alpha, sigma=1.5)
+        p = chain.chance(size, alpha, sigma=1.5)
         moment = p * abs(size * (1 / p - 1)) ** alpha + (1 - p) * size**alpha
         assert moment ** (1 / alpha) == pytest.approx(1.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("alpha", script.ALPHAS)
+@pytest.mark.parametrize("alpha", ALPHAS)
 def test_theorem_6_s_bound_falls_at_its_rate(alpha):
     steps = [3 * 10**4, 10**5, 3 * 10**5]
-    chains = [script.chain(alpha, K, 50.0) for K in steps]
-    assert all(length < script.LONGEST_CHAIN for length, *_ in chains)
-    slope = rates.slope(steps, [bound for *_, bound in chains])
-    assert slope == pytest.approx(script.nonconvex_exponent(alpha), abs=0.03)
+    chains = [chain.chain(alpha, K, 50.0) for K in steps]
+    assert all(length < chain.LONGEST_CHAIN for length, *_ in chains)
+    slope = slopes.slope(steps, [bound for *_, bound in chains])
+    assert slope == pytest.approx(nonconvex_exponent(alpha), abs=0.03)
     for length, gamma, _, bound in chains:
-        used = script.DROP * script.LIPSCHITZ * gamma**2 * length / script.SMOOTHNESS
+        used = chain.DROP * chain.LIPSCHITZ * gamma**2 * length / chain.SMOOTHNESS
         assert used == pytest.approx(50.0)
         assert 0.3 * gamma < bound < gamma
 
@@ -123,26 +124,26 @@ def test_adam_is_keras_s():
     for k in range(1, 6):
         g = tf.constant(rng.normal(size=(2, 3)))
         optimizer.apply([g], [variable])
-        step, slots = script.adam(g, slots, rate, None, tf.constant(k, tf.float64))
+        step, slots = methods.adam(g, slots, rate, None, tf.constant(k, tf.float64))
         x -= step
     np.testing.assert_allclose(x, variable.numpy(), rtol=1e-4)
 
 
 def test_gclip_on_the_pair_is_theorem_4_s():
     steps, seeds = 12, 5
-    p, jump, distance, _ = (np.asarray(v) for v in script.pair(script.ALPHAS, steps))
-    x = np.full((2, 5, seeds), script.RADIUS)
+    p, jump, distance, _ = (np.asarray(v) for v in hard_pair.pair(ALPHAS, steps))
+    x = np.full((2, 5, seeds), hard_pair.RADIUS)
     weighted = np.zeros_like(x)
     signs = np.array([1, -1])[:, None, None]
     for k in range(1, steps + 1):
         weighted += k * x
         z = np.abs(uniform(tf.constant(8), tf.constant(k), (seeds, 1)).numpy()[:, 0]) < p[:, None]
         g = x - signs * z * jump[:, None]
-        tau = k ** (1 / script.ALPHAS)[:, None]
+        tau = k ** (1 / ALPHAS)[:, None]
         x = np.clip(x - 4 / (k + 1) * np.clip(g, -tau, tau), -0.5, 0.5)
     average = weighted / (steps * (steps + 1) / 2)
     law = (tf.constant(v) for v in (p, jump, distance))
-    found = script.pair_errors(tf.constant(steps), *law, tf.constant(8), seeds).numpy()
+    found = hard_pair.pair_errors(tf.constant(steps), *law, tf.constant(8), seeds).numpy()
     for column, y in enumerate((x, average)):
         expected = ((y - signs * distance[:, None]) ** 2).mean(0) / 2
         np.testing.assert_allclose(found[-1, column], expected, rtol=1e-10)
@@ -150,9 +151,9 @@ def test_gclip_on_the_pair_is_theorem_4_s():
 
 def test_sgd_and_gclip_on_the_chain_are_their_boxes():
     steps, length, gamma, p, eta, tau, seeds = 40, 3, 0.05, 0.3, 60.0, 0.1, 4
-    unit = script.LIPSCHITZ * gamma
-    plan = script.Plan(script.chain_plan(), rank=3)
-    found = script.chain_errors(
+    unit = chain.LIPSCHITZ * gamma
+    plan = methods.Plan(hard_chain.chain_plan(), rank=3)
+    found = hard_chain.chain_errors(
         *(tf.constant(v) for v in (steps, length)),
         *(tf.constant(v, tf.float64) for v in (gamma, p, eta, tau)),
         *(tf.constant(3), seeds, 4),
@@ -179,13 +180,13 @@ def test_sgd_and_gclip_on_the_chain_are_their_boxes():
 
 def test_the_constants_are_theorem_2_s():
     options = type("Options", (), {"initial_gap": 50.0})
-    rate, threshold = script.gclip_constants(1.6, 1000, options)
+    rate, threshold = hard_chain.gclip_constants(1.6, 1000, options)
     assert threshold == thresholds.balanced_threshold(1.0, 1.0, 1.6, 1000, 50.0)
     assert rate == pytest.approx(threshold**-1.6)
 
 
 def test_runs_are_tuned_on_one_half_and_measured_on_the_other():
-    plan = script.Plan([("a", script.sgd, (1.0, 2.0), (0.0, 0.5))], rank=2)
+    plan = methods.Plan([("a", methods.sgd, (1.0, 2.0), (0.0, 0.5))], rank=2)
     errors = np.ones((4, 2, 6))
     errors[2, 1, :3] = 0.5  # rate 1, power 1/2, second column
     errors[2, 1, 3:] = [7, 8, 9]

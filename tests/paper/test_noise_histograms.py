@@ -4,56 +4,14 @@ import keras
 import noise_histograms as job
 import numpy as np
 import pytest
-import token_rows
+from lab import images, masked_lm, token_rows
+from lab.histograms import description, names, networks, stages
+from lab.resuming import Work
 from scipy import stats
 
 from keras_acclip.noise import NoiseSample, tails
 
 SETTINGS = job.SCALES["smoke"] | {"scale": "smoke"}
-
-
-# --- Networks ---
-
-
-def inputs_of(text, count=3):
-    generator = np.random.default_rng(0)
-    length = SETTINGS["sequence_length"]
-    if text:
-        inputs = {"token_ids": generator.integers(5, 500, (count, length))}
-    else:
-        inputs = {"embeddings": generator.normal(size=(count, length, SETTINGS["hidden"]))}
-    return inputs | {"mask_positions": np.tile(np.array([2, 5, 11]), (count, 1))}
-
-
-@pytest.mark.parametrize(("attention", "text"), job.FIGURE_4.values(), ids=list(job.FIGURE_4))
-def test_only_attention_carries_information_from_place_to_place(attention, text):
-    model = job.build_bert(attention, text, SETTINGS)
-    inputs = inputs_of(text)
-    before = np.asarray(model(inputs))
-    assert before.shape == (3, 3, SETTINGS["vocabulary_size"])
-    name = "token_ids" if text else "embeddings"
-    inputs[name][:, 5] = inputs[name][:, 5][::-1] + 1
-    change = np.abs(np.asarray(model(inputs)) - before).max((0, 2))
-    assert change[1] > 1e-3
-    if attention:
-        assert (change > 1e-6).all()
-    else:
-        np.testing.assert_array_equal(change[[0, 2]], 0)
-
-
-def test_the_four_networks_have_as_many_parameters_and_start_from_as_large_weights():
-    sizes = {}
-    scale = job.INITIAL_SCALE * stats.truncnorm(-2, 2).std()
-    for name, design in job.FIGURE_4.items():
-        model = job.build_bert(*design, SETTINGS)
-        sizes[name] = model.count_params()
-        for weight in model.trainable_variables:
-            if weight.path.endswith("kernel"):
-                assert np.std(weight) == pytest.approx(scale, rel=0.05), weight.path
-    assert sizes["attention, text"] == sizes["attention, Gaussian input"]
-    assert sizes["no attention, text"] == sizes["no attention, Gaussian input"]
-    # The biases alone differ: 4 · hidden with attention, 3 · hidden without.
-    assert sizes["attention, text"] - sizes["no attention, text"] == SETTINGS["hidden"]
 
 
 # --- Data ---
@@ -65,7 +23,7 @@ def data():
     rows = generator.integers(5, 512, (40, SETTINGS["sequence_length"])).astype("int32")
     vocabulary = [str(i) for i in range(512)]
     text = token_rows.TokenRows(rows, rows, vocabulary, "random", "0")
-    return job.Data(text, job.images.digits(), SETTINGS)
+    return networks.Data(text, images.digits(), SETTINGS)
 
 
 def read(batches):
@@ -76,7 +34,7 @@ def read(batches):
 
 
 def test_gaussian_input_stands_in_for_the_text_of_the_same_rows_and_masks(data):
-    text, _, gaussian, other = (read(data.batches(name, 8, 3, 0, 20)) for name in job.FIGURE_4)
+    text, _, gaussian, other = (read(data.batches(name, 8, 3, 0, 20)) for name in names.FIGURE_4)
     for (a, a_labels), (b, b_labels), (c, _) in zip(text, gaussian, other, strict=True):
         np.testing.assert_array_equal(a_labels, b_labels)
         np.testing.assert_array_equal(a["mask_positions"], b["mask_positions"])
@@ -84,7 +42,7 @@ def test_gaussian_input_stands_in_for_the_text_of_the_same_rows_and_masks(data):
         assert set(a) == {"token_ids", "mask_positions"}
         assert set(b) == {"embeddings", "mask_positions"}
     vectors = np.stack([inputs["embeddings"] for inputs, _ in gaussian])
-    draws = vectors.ravel() / job.INITIAL_SCALE
+    draws = vectors.ravel() / masked_lm.INITIAL_SCALE
     assert stats.kstest(draws, "norm").pvalue > 1e-3
     neighbours = [stats.pearsonr(vectors[0].ravel(), vectors[i].ravel())[0] for i in range(1, 5)]
     assert np.abs(neighbours).max() < 0.04  # 16,384 draws: five standard errors.
@@ -98,8 +56,13 @@ def test_gaussian_input_stands_in_for_the_text_of_the_same_rows_and_masks(data):
 
 
 def test_an_interrupted_run_ends_as_the_unbroken_one(data, tmp_path, monkeypatch):
-    arguments = ("no attention, Gaussian input", 0, data, SETTINGS)
-    unbroken = job.follow(*arguments, tmp_path / "unbroken", 0)
+    network = "no attention, Gaussian input"
+    whole, broken = (Work(tmp_path / name, data.settings) for name in ("whole", "broken"))
+
+    def follow(work):
+        return stages.follow(network, 0, data, work, verbose=0)
+
+    unbroken = follow(whole)
     assert [row["step"] for row in unbroken] == [0, 1, 3, 5, 7, 9]
 
     save, deaths = NoiseSample.save, iter([1])
@@ -111,16 +74,15 @@ def test_an_interrupted_run_ends_as_the_unbroken_one(data, tmp_path, monkeypatch
 
     monkeypatch.setattr(NoiseSample, "save", die_in_the_fourth_stage)
     with pytest.raises(KeyboardInterrupt):
-        job.follow(*arguments, tmp_path / "broken", 0)
-    assert job.follow(*arguments, tmp_path / "broken", 0) == unbroken
-    for row in unbroken:
-        paths = (job.sample_path(tmp_path / name, row["step"]) for name in ("unbroken", "broken"))
-        expected, found = map(NoiseSample.load, paths)
+        follow(broken)
+    assert follow(broken) == unbroken
+    pairs = zip(stages.samples(broken, network, 0), stages.samples(whole, network, 0), strict=True)
+    for (found, expected), row in zip(pairs, unbroken, strict=True):
         np.testing.assert_array_equal(found.norms, expected.norms)
         assert found.step == row["step"]
     assert not list(tmp_path.rglob("*.h5"))
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained again"))
-    assert job.follow(*arguments, tmp_path / "broken", 0) == unbroken
+    assert follow(broken) == unbroken
 
 
 # --- What the norms say ---
@@ -134,7 +96,7 @@ def sample(norms):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sample_is_described_by_its_statistics(seed):
     norms = 1 + np.random.default_rng(seed).pareto(1.4, 400)
-    found = job.describe(sample(norms))
+    found = description.describe(sample(norms))
     assert found["spread"] == pytest.approx(stats.variation(norms, ddof=1))
     assert found["largest"] == pytest.approx(norms.max() / np.median(norms))
     estimate, verdict = tails.hill(norms), tails.classify(norms)
@@ -151,9 +113,9 @@ def test_a_sample_is_described_by_its_statistics(seed):
 def test_tail_weight_is_one_over_hills_index_of_the_largest_tenth():
     norms = np.random.default_rng(0).pareto(2.5, (3, 500)) + 1
     expected = [1 / tails.hill(row, k=50).alpha for row in norms]
-    np.testing.assert_allclose(job.tail_weight(norms), expected)
-    np.testing.assert_allclose(job.tail_weight(norms.T, axis=0), expected)
-    np.testing.assert_allclose(job.spread(norms), stats.variation(norms, axis=1, ddof=1))
+    np.testing.assert_allclose(description.tail_weight(norms), expected)
+    np.testing.assert_allclose(description.tail_weight(norms.T, axis=0), expected)
+    np.testing.assert_allclose(description.spread(norms), stats.variation(norms, axis=1, ddof=1))
 
 
 def test_paired_intervals_cover_the_true_difference():
@@ -164,19 +126,19 @@ def test_paired_intervals_cover_the_true_difference():
     for _ in range(60):
         common, own = generator.normal(size=(2, 400))
         pair = [sample(np.exp(s * (0.95 * common + 0.31 * own))) for s in (0.4, 0.3)]
-        value, low, high = job.difference(*pair)["spread"]
+        value, low, high = description.difference(*pair)["spread"]
         assert low < value < high
         covered += low < truth < high
         widths.append(high - low)
     assert covered >= 50  # Of 60 at 95%: fewer come once in thousands of trials.
     unpaired = sample(np.exp(0.3 * generator.normal(size=400)))
-    _, low, high = job.difference(pair[0], unpaired)["spread"]
+    _, low, high = description.difference(pair[0], unpaired)["spread"]
     assert high - low > 1.5 * np.mean(widths)
 
 
 def test_a_sample_does_not_differ_from_itself():
     norms = sample(np.random.default_rng(1).pareto(3, 200) + 1)
-    assert job.difference(norms, norms) == {"spread": [0, 0, 0], "tail_weight": [0, 0, 0]}
+    assert description.difference(norms, norms) == {"spread": [0, 0, 0], "tail_weight": [0, 0, 0]}
 
 
 # --- The command ---
@@ -189,18 +151,18 @@ def test_the_smoke_scale_reports_every_network_at_every_stage(
     assert command(tmp_path, "--jobs", "1") == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["stages"]) == len(job.NETWORKS) * len(job.STAGES)
+    assert len(results["stages"]) == len(names.NETWORKS) * len(names.STAGES)
     for row in results["stages"]:
         assert f"| {row['network']} " in printed
         assert row["norms"] == 20
         assert row["verdict"] == "undecided"  # 20 norms never tell.
         assert 0 < row["loss"] < 8
-    assert len(results["differences"]) == 2 * len(job.PAIRS)
-    names = {path.name for path in tmp_path.glob("*.png")}
-    networks = {f"figure2-{job.slug(name)}.png" for name in job.NETWORKS}
-    assert names == networks | {"figure1.png", "figure4-step-0.png", "figure4-step-9.png"}
+    assert len(results["differences"]) == 2 * len(names.PAIRS)
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    developments = {f"figure2-{names.slug(name)}.png" for name in names.NETWORKS}
+    assert pictures == developments | {"figure1.png", "figure4-step-0.png", "figure4-step-9.png"}
 
-    monkeypatch.setattr(job, "build_network", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(stages, "build_network", lambda *_: pytest.fail("trained again"))
     assert command(tmp_path, "--jobs", "1") == 0
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert command(tmp_path, "--noise-batches", "30") == 2
@@ -210,10 +172,8 @@ def test_the_smoke_scale_reports_every_network_at_every_stage(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--validation-text", "no/such"], "no/such: no such file"),
         (["--text", "no/such/file"], "no/such/file: no such file"),
         (["--images", "no/such"], "--images no/such: "),
-        (["--tfds-dir", "a"], "--tfds-dir needs --tfds"),
         (["--image-batch-size", "2000"], "too few for a batch of 2000"),
     ],
 )
@@ -230,6 +190,8 @@ def test_unusable_data_are_an_error_that_names_them(command, arguments, message,
         (["--noise-batches", "19"], "--noise-batches 19 must be at least 20"),
         (["--warmup", "360"], "--warmup 360 must be below --steps 360"),
         (["--hidden", "100"], "--hidden 100 must be a multiple of 64"),
+        (["--validation-text", "a"], "--validation-text needs --text"),
+        (["--tfds-dir", "a"], "--tfds-dir needs --tfds"),
     ],
 )
 def test_a_bad_argument_is_named(arguments, message, capsys):

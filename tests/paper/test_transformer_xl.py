@@ -1,12 +1,20 @@
 import itertools
 import json
 
-import experiment
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 import transformer_xl as job
+from lab import plans, resuming
+from lab.transformer import text as texts
+
+from keras_acclip.text.corpus import TextError
+
+tf_keras = pytest.importorskip("tf_keras")
+pytest.importorskip("official")
+
+from lab.transformer import model as models  # noqa: E402
+from lab.transformer import training  # noqa: E402
 
 SETTINGS = job.SCALES["smoke"] | {"batch_size": 2, "target_length": 5, "memory_length": 7}
 
@@ -16,8 +24,8 @@ SETTINGS = job.SCALES["smoke"] | {"batch_size": 2, "target_length": 5, "memory_l
 
 def test_segments_of_a_pass_are_the_text_row_by_row():
     documents = [np.arange(start, start + 40, dtype="int32") for start in range(0, 400, 40)]
-    stream = job.training_segments(documents, SETTINGS, seed=3, first=0)
-    count = job.segments_in(documents, SETTINGS)
+    stream = texts.training_segments(documents, SETTINGS, seed=3, first=0)
+    count = texts.segments_in(documents, SETTINGS)
     assert count == (200 - 1) // 5
     taken = [next(stream) for _ in range(2 * count)]
     assert [number for number, _ in taken] == 2 * list(range(count))
@@ -33,21 +41,21 @@ def test_segments_of_a_pass_are_the_text_row_by_row():
         passes.append(rows)
     assert (passes[0] != passes[1]).any()
 
-    resumed = job.training_segments(documents, SETTINGS, seed=3, first=count + 4)
+    resumed = texts.training_segments(documents, SETTINGS, seed=3, first=count + 4)
     for (number, tokens), (other_number, other) in zip(taken[count + 4 :], resumed, strict=False):
         assert number == other_number
         np.testing.assert_array_equal(tokens, other)
-    other = next(job.training_segments(documents, SETTINGS, seed=4, first=0))[1]
+    other = next(texts.training_segments(documents, SETTINGS, seed=4, first=0))[1]
     assert (other != taken[0][1]).any()
 
 
 def test_validation_segments_are_always_the_same_and_no_more_than_there_are():
     documents = [np.arange(60, dtype="int32"), np.arange(60, 90, dtype="int32")]
-    first, second = (job.validation_segments(documents, SETTINGS) for _ in range(2))
+    first, second = (texts.validation_segments(documents, SETTINGS) for _ in range(2))
     assert len(first) == SETTINGS["validation_segments"]
     np.testing.assert_array_equal(first, second)
-    few = job.validation_segments(documents, SETTINGS | {"validation_segments": 1000})
-    assert len(few) == job.segments_in(documents, SETTINGS) == 8
+    few = texts.validation_segments(documents, SETTINGS | {"validation_segments": 1000})
+    assert len(few) == texts.segments_in(documents, SETTINGS) == 8
 
 
 def write_ptb(folder, train, valid):
@@ -57,7 +65,7 @@ def write_ptb(folder, train, valid):
 
 def test_penn_treebank_is_words_with_line_ends(tmp_path):
     write_ptb(tmp_path, " the cat \n the <unk> sat \n", "the dog sat\n")
-    text = job.penn_treebank(tmp_path)
+    text = texts.penn_treebank(tmp_path)
     names = dict(zip(["the", "<eos>", "cat", "<unk>", "sat"], range(5), strict=True))
     expected = (
         ["the", "cat", "<eos>", "the", "<unk>", "sat", "<eos>"],
@@ -68,8 +76,8 @@ def test_penn_treebank_is_words_with_line_ends(tmp_path):
     assert text.vocabulary_size == 5
 
     write_ptb(tmp_path, "the cat\n", "the dog\n")
-    with pytest.raises(job.corpus.TextError, match=r"valid.txt: 'dog' is not in .*train.txt"):
-        job.penn_treebank(tmp_path)
+    with pytest.raises(TextError, match=r"valid.txt: 'dog' is not in .*train.txt"):
+        texts.penn_treebank(tmp_path)
 
 
 # --- Model ---
@@ -77,7 +85,7 @@ def test_penn_treebank_is_words_with_line_ends(tmp_path):
 
 def model_and_tokens(length, **settings):
     settings = SETTINGS | {"target_length": length} | settings
-    model = job.build_model(50, settings, seed=1)
+    model = models.build_model(50, settings, seed=1)
     for variable in model.trainable_variables:  # Away from symmetric starts: biases of 0.
         variable.assign_add(tf.random.stateless_normal(variable.shape, (1, 2), stddev=0.1))
     tokens = np.random.default_rng(0).integers(0, 50, (2, length)).astype("int32")
@@ -169,7 +177,7 @@ def test_dropout_is_on_in_training_alone():
     [pytest.param(n, marks=() if n == "acclip" else pytest.mark.slow) for n in job.RATES],
 )
 def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
-    trainer = job.Trainer(name, 50, SETTINGS, jit=True)
+    trainer = training.Trainer(name, 50, SETTINGS, jit=True)
     rates = np.array([0.02, 0.01], "float32")
     segments = np.random.default_rng(0).integers(0, 50, (2, 2, 6)).astype("int32")
     memory = trainer.start(seed=5)
@@ -177,8 +185,8 @@ def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
         remembered = trainer.remembered(number)
         _, memory = trainer.step(tf.constant(tokens), memory, remembered, tf.constant(rate))
 
-    model = job.build_model(50, SETTINGS, 5)
-    optimizer = job.make_optimizer(name, SETTINGS)
+    model = models.build_model(50, SETTINGS, 5)
+    optimizer = training.make_optimizer(name, SETTINGS)
     trained = [v for v in model.trainable_variables if "segment" not in v.name]
     memory = model.empty_memory()
     for number, (tokens, rate) in enumerate(zip(segments, rates, strict=True)):
@@ -199,7 +207,7 @@ def test_every_scale_goes_together():
 
 def test_every_optimizer_is_tuned_over_as_many_rates_as_far_apart():
     options = job.parse_arguments(["--tune"])
-    plan = experiment.plan(options, job.RATES, job.GRID)
+    plan = plans.plan(options, job.RATES, job.GRID)
     for name in job.RATES:
         rates = sorted({rate for optimizer, rate, _ in plan if optimizer == name})
         assert len(rates) == len(job.GRID)
@@ -244,7 +252,7 @@ def test_smoke_scale_reports_and_goes_on_where_it_was(
     assert (tmp_path / "unbroken" / "perplexity.png").stat().st_size > 10_000
     assert not list(tmp_path.rglob("*.npz"))
 
-    interrupt_next()
+    interrupt_next(resuming)
     assert command(tmp_path / "broken", *arguments) == 130
     assert "goes on from here" in capsys.readouterr().out
     assert command(tmp_path / "broken", *arguments) == 0
@@ -253,7 +261,7 @@ def test_smoke_scale_reports_and_goes_on_where_it_was(
         for row, again in zip(run["history"], other["history"], strict=True):
             assert (row["loss"], row["val_loss"]) == (again["loss"], again["val_loss"])
 
-    monkeypatch.setattr(job, "Trainer", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "Trainer", lambda *_: pytest.fail("trained again"))
     assert command(tmp_path / "broken", *arguments) == 0
 
 

@@ -1,6 +1,8 @@
 import gzip
 import inspect
+import itertools
 import json
+import re
 
 import pytest
 
@@ -72,6 +74,35 @@ def test_every_docstring_of_a_real_package_is_found():
     ]
     for thing in (json, json.dumps, json.JSONEncoder, json.JSONDecoder.raw_decode):
         assert inspect.getdoc(thing).strip() in [text.strip() for text in documents]
+
+
+def test_docstrings_are_found_wherever_a_definition_can_stand(tmp_path):
+    blocks = [
+        "if x:\n{}else:\n{}",
+        "for a in b:\n{}else:\n{}",
+        "while x:\n{}",
+        "with a as b:\n{}",
+        "try:\n{}except E:\n{}else:\n{}finally:\n{}",
+        "match x:\n case 1:\n{}",
+        "async def g():\n{}",
+    ]
+    numbers = itertools.count()
+
+    def definition(_):
+        return f'    def f():\n        "{next(numbers)}"\n'
+
+    text = "".join(re.sub("{}", definition, block) for block in blocks)
+    (tmp_path / "a.py").write_text(text)
+    found = docstrings.docstrings(tmp_path / "a.py")
+    assert sorted(map(int, found)) == list(range(next(numbers)))
+    assert len(found) == 12
+
+
+def test_garbage_is_collected_again_afterwards(packages):
+    import gc
+
+    docstrings.gather_docstrings(["pack"], progress=None)
+    assert gc.isenabled()
 
 
 def test_embedded_corpus_is_gathered_once(packages, tmp_path, monkeypatch):

@@ -1,0 +1,206 @@
+"""Writes the tables of the pages in this folder, and README's, from the committed results.
+
+    python docs/results/make.py
+    python docs/results/make.py --check
+
+Each page `NAME.md` has its numbers in `NAME/results.json`. A table stands in the page between the
+lines `<!-- table: KEY -->` and `<!-- end -->`, where `KEY` is one of the file's tables, or
+`measured`: when, where and how they were measured. `index.md` has the table `pages`, README the
+table `headlines`. `--check` writes nothing and fails where a page differs from its results.
+
+In `results.json` are:
+
+- `title`, `claim` (what the paper says, in a few words), `paper` (where), `outcome` (in a few words);
+- `measured`: list of dicts of `what`, `command`, `seeds`, `machine`, `versions`, `recorded` (a date)
+  and `source` (`"raw"`: from files of the run; `"transcribed"`: from what was written down then);
+- `tables`: dict from a key to `columns` (texts, or dicts of `name`, `digits` behind the point and
+  `sign`) and `rows`, or to `columns` and `summary_of` (the `results.json` of a script in the same
+  folder, whose `summary` has the rows; a column's `key` is the measure's name there);
+- `headline`, where README quotes it: `claim`, `result`, `seeds`, and `digits`, `sign`, `unit` of it.
+
+A cell is a text, a number, a list of numbers (one a seed), `null` (not measured), or a dict: `mean`
+and `sd`, or `value`, `low` and `high` of a 95% interval. Other kinds of cells are an error.
+"""
+
+import argparse
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
+MEASURED = ("what", "command", "seeds", "machine", "versions", "recorded", "source")
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+class ResultsError(ValueError):
+    """Results or a page that can't be used; the message names the file."""
+
+
+# --- Cells -----------------------------------------------------------------------------------
+
+
+def cell_text(cell, digits=None, sign=False):
+    """A cell as a reader sees it.
+
+    Args:
+        cell: As in `results.json`.
+        digits: Behind the point; `None` for three that count.
+        sign: Whether to show a plus.
+    """
+    if cell is None:
+        return "–"
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        raise ResultsError(f"{cell!r} is no cell")
+    if isinstance(cell, int | float):
+        return _number(cell, digits, sign)
+    if isinstance(cell, list):
+        return ", ".join(_number(value, digits, sign) for value in cell)
+    if set(cell) == {"mean", "sd"}:
+        if cell["sd"] is None:
+            return _number(cell["mean"], digits, sign)
+        return f"{_number(cell['mean'], digits, sign)} ± {_number(cell['sd'], digits)}"
+    if set(cell) == {"value", "low", "high"}:
+        value, low, high = (_number(cell[k], digits, sign) for k in ("value", "low", "high"))
+        return f"{value} ({low} to {high})"
+    raise ResultsError(f"{cell!r} is no cell")
+
+
+def _number(value, digits, sign=False):
+    if value is None or not math.isfinite(value):
+        return "diverged" if value is None or math.isnan(value) else "∞"
+    if isinstance(value, int) and digits is None:
+        text = f"{value:{'+' if sign else ''},}"
+    elif digits is None:
+        text = f"{value:{'+' if sign else ''}.3g}"
+    else:
+        text = f"{value:{'+' if sign else ''},.{digits}f}"
+    return text.replace("-", "−")
+
+
+# --- Tables ----------------------------------------------------------------------------------
+
+
+def table_text(table, folder):
+    """A table as Markdown.
+
+    Args:
+        table: As in `results.json`.
+        folder: Where the file is that `summary_of` names.
+    """
+    columns = [{"name": c} if isinstance(c, str) else c for c in table["columns"]]
+    rows = _summary(table, columns, folder) if "summary_of" in table else table["rows"]
+    texts = []
+    for row in rows:
+        if len(row) != len(columns):
+            raise ResultsError(f"{folder}: a row of {len(row)} cells: {row}")
+        cells = zip(row, columns, strict=True)
+        texts.append([cell_text(cell, c.get("digits"), c.get("sign", False)) for cell, c in cells])
+    numeric = [not all(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    return _markdown([[c["name"] for c in columns], *texts], numeric)
+
+
+def _summary(table, columns, folder):
+    summary = json.loads((folder / table["summary_of"]).read_text("utf-8"))["summary"]
+    return [[row[column["key"]] for column in columns] for row in summary]
+
+
+def _markdown(rows, right=()):
+    header, *body = rows
+    right = right or [False] * len(header)
+    line = ["--:" if r else "---" for r in right]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, line, *body)) + "\n"
+
+
+def measured_text(results):
+    """Where, when and how a page's numbers were measured."""
+    rows = [["`{}`".format(m[k]) if k == "command" else m[k] for k in MEASURED] for m in results]
+    return _markdown([list(MEASURED), *rows])
+
+
+def headline_text(headline):
+    """A headline's number with its unit and interval."""
+    text = cell_text(headline["result"], headline.get("digits"), headline.get("sign", False))
+    return f"{text} {headline['unit']}".strip()
+
+
+# --- Pages -----------------------------------------------------------------------------------
+
+
+def read_results():
+    """Dict from a page's name to its results, in the pages' order by title of the paper's part."""
+    found = {}
+    for path in sorted(HERE.glob("*/results.json")):
+        try:
+            found[path.parent.name] = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ResultsError(f"{path}: {error}") from error
+    return found
+
+
+def page_text(path, tables):
+    """A page with its tables as the results have them.
+
+    Args:
+        path: The page.
+        tables: Dict from a key to the Markdown of its table; each must stand in the page once.
+
+    Raises:
+        ResultsError: If the page has a table that the results lack, or lacks one.
+    """
+    text = path.read_text("utf-8")
+    standing = [match.group(2) for match in MARKED.finditer(text)]
+    if sorted(standing) != sorted(tables):
+        raise ResultsError(f"{path}: has the tables {standing}; the results have {list(tables)}")
+    return MARKED.sub(lambda match: match.group(1) + tables[match.group(2)] + match.group(3), text)
+
+
+def pages(results):
+    """Dict from a page's path to its text, index and README among them."""
+    made, index, headlines = {}, [["page", "of the paper", "claim", "here"]], []
+    for name, found in results.items():
+        folder = HERE / name
+        tables = {key: table_text(table, folder) for key, table in found["tables"].items()}
+        tables["measured"] = measured_text(found["measured"])
+        made[HERE / f"{name}.md"] = page_text(HERE / f"{name}.md", tables)
+        link = f"[{found['title']}]({name}.md)"
+        index.append([link, found["paper"], found["claim"], found["outcome"]])
+        for headline in found.get("headlines", []):
+            link = f"[{headline['claim']}](docs/results/{name}.md)"
+            row = [link, headline_text(headline), headline["seeds"]]
+            headlines.append((headline["order"], row))
+    made[HERE / "index.md"] = page_text(HERE / "index.md", {"pages": _markdown(index)})
+    rows = [["what", "result", "from"], *(row for _, row in sorted(headlines))]
+    made[README] = page_text(README, {"headlines": _markdown(rows)})
+    return made
+
+
+def main(arguments=None):
+    """Writes the pages, or checks them. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    options = parser.parse_args(arguments)
+    try:
+        made = pages(read_results())
+    except (ResultsError, OSError, KeyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    different = [path for path, text in made.items() if path.read_text("utf-8") != text]
+    if options.check:
+        for path in different:
+            print(f"{path} differs from its results: python docs/results/make.py", file=sys.stderr)
+        return int(bool(different))
+    for path in different:
+        path.write_text(made[path], "utf-8")
+        print(f"Written: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Runs of the TensorFlow Model Garden: their flags, and how a script makes and compares them."""

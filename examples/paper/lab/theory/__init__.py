@@ -1,0 +1,1 @@
+"""Clipped and unclipped SGD on functions with known noise: rates of convergence, lower bounds."""

@@ -1,0 +1,1 @@
+"""A Transformer-XL that reads a text segment by segment."""

@@ -1,0 +1,1 @@
+from tests.scripts import cache, command, interrupt_next  # noqa: F401
