@@ -168,7 +168,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         found = {"parameters": number, "variables": len(shapes), "bounds_s": loops, "rows": rows}
         content["races"].append(found)
         if options.output:
-            report.write(options.output, content)
+            summary = report.summary(content["races"])
+            report.write(options.output, content | {"summary": summary})
     return results
 
 

@@ -71,6 +71,35 @@ def share_of_copy(seconds: Times, method: str, mode: str) -> list[float] | None:
     return ratio([share * s for s in copied], own)
 
 
+def summary(races: Iterable[dict[str, Any]]) -> list[Row]:
+    """A row for each size and method, the modes beside each other: what the results' pages take.
+
+    Args:
+        races: Dicts of `parameters` and `rows`, as `rows` gave them.
+
+    Returns:
+        Dicts of `method`, `parameters`, `bytes`, `slots_gb` and, for each mode, MODE`_ms`,
+        `_of_copy`, `_to_adam`, `_to_bound`, `_own_gb` and `_first_s`; `None` where there is none.
+    """
+    found: dict[tuple[int, str], Row] = {}
+    for race in races:
+        for r in race["rows"]:
+            row = found.setdefault((race["parameters"], r["method"]), {})
+            row |= {"method": r["method"], "parameters": race["parameters"]}
+            row |= {"bytes": r["bytes_a_parameter"], "slots_gb": r["slot_bytes"] / 1e9}
+            values = {
+                "ms": r["ms"],
+                "of_copy": _middle(r["of_copy"]),
+                "to_adam": _middle(r["to_adam"]),
+                "to_bound": _middle(r["to_bound"]),
+                "own_gb": None if r["extra_bytes"] is None else r["extra_bytes"] / 1e9,
+                "first_s": r["first_step_s"],
+            }
+            row |= {f"{r['mode']}_{name}": value for name, value in values.items()}
+    keys = dict.fromkeys(key for row in found.values() for key in row)
+    return [dict.fromkeys(keys) | row for row in found.values()]
+
+
 def table(results: Sequence[Row], modes: Sequence[str]) -> str:
     """The results as a Markdown table, without the columns that nobody has a number for.
 
