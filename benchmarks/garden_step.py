@@ -128,6 +128,28 @@ def row(model: str, optimizer: str, measured: Figures, baseline: Figures | None)
     )
 
 
+def summary(figures: dict[str, dict[str, Figures]]) -> list[dict[str, Any]]:
+    """A row for each model and optimizer: what the results' pages take.
+
+    Args:
+        figures: What `measure` returned, by model and optimizer.
+    """
+    rows = []
+    for model, found in figures.items():
+        base = statistics.median(found[BASELINE]["seconds"]) if BASELINE in found else None
+        for optimizer, measured in found.items():
+            seconds = statistics.median(measured["seconds"])
+            numbers = {
+                "parameters": measured["parameters"],
+                "seconds": seconds,
+                "to_adamw": seconds / base if base else None,
+                "first_s": measured["first"],
+                "peak_gb": measured["peak"] / 1e9,
+            }
+            rows.append({"model": model, "optimizer": optimizer} | numbers)
+    return rows
+
+
 def _model(text: str) -> tuple[str, int]:
     name, _, steps = text.partition("=")
     if not steps.isdecimal() or int(steps) == 0:
@@ -182,7 +204,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, Figures]] | None:
     if options.output:
         from contest import report
 
-        report.write(options.output, report.surroundings("tensorflow") | {"models": figures})
+        content = report.surroundings("tensorflow") | {"models": figures}
+        report.write(options.output, content | {"summary": summary(figures)})
     return figures
 
 

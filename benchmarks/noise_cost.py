@@ -205,8 +205,10 @@ def main(argv: list[str] | None = None) -> None:
     rows = [row for size in options.batch_sizes for row in compare(options, size)]
     memory = compare_memory(options.width)
     if options.output:
+        keys = ("batch_size", "method", "ms")
+        summary = [{k: row[k] for k in keys} | {"to_plain": row["to_plain"][1]} for row in rows]
         content |= {"parameters": parameters, "rows": rows, "memory_gradients": memory}
-        report.write(options.output, content)
+        report.write(options.output, content | {"summary": summary})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ far.
 
 With TensorFlow there are three modes: eager (`optimizer.apply` as it stands), graph (inside a
 `tf.function`) and XLA (inside a `tf.function(jit_compile=True)`). Contestants share the variables,
-so that only slots come on top: 4 GB for 6 layers, 8 GB for 12.
+so that only slots come on top: 6 GB for 6 layers, 9 GB for 12.
 
 With JAX, on a CPU or a GPU and without TensorFlow, a step donates variables and slots, in two
 modes: call (a computation a step, called from Python) and loop (10 steps in one computation, the
@@ -168,7 +168,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         found = {"parameters": number, "variables": len(shapes), "bounds_s": loops, "rows": rows}
         content["races"].append(found)
         if options.output:
-            report.write(options.output, content)
+            summary = report.summary(content["races"])
+            report.write(options.output, content | {"summary": summary})
     return results
 
 

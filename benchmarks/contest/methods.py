@@ -10,6 +10,7 @@ from typing import Any
 
 RATE = 1e-3
 BASELINE = "Keras Adam"
+CLIPNORM = "Keras Adam, global_clipnorm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,20 @@ def _keras(name: str, **settings: Any) -> Callable[[], Any]:
     return _maker(f"keras.optimizers.{name}", **settings)
 
 
+def _clip(threshold: str | None = None, by: str = "global") -> Callable[[], Any]:
+    """`Clip` around Keras's Adam, at 1.0 or at a threshold that moves."""
+
+    def make():
+        import keras
+
+        import keras_acclip
+
+        moving = getattr(keras_acclip.thresholds, threshold)() if threshold else 1.0
+        return keras_acclip.Clip(keras.optimizers.Adam(RATE), moving, by=by)
+
+    return make
+
+
 METHODS = {
     "ACClip": Method(_acclip(), 4, 3, "acclip"),
     "ACClip, weight decay": Method(_acclip(weight_decay=0.01), 4, 3, "acclip"),
@@ -64,6 +79,13 @@ METHODS = {
     "ACClip, alpha 1.5": Method(_acclip(alpha=1.5), 4, 3),
     "GClip": Method(_maker("keras_acclip.GClip"), 3, 1, "gclip"),
     "CClip": Method(_maker("keras_acclip.CClip", threshold=1e-3), 2, 1, "cclip"),
+    "Clip, Keras Adam": Method(_clip(), 5, 3),
+    "Clip, Keras Adam, moving moment": Method(_clip("MovingMoment"), 5, 3),
+    "Clip, Keras Adam, moving quantile": Method(_clip("MovingQuantile"), 5, 3),
+    "Clip, Keras Adam, z-score": Method(_clip("ZScore"), 5, 3),
+    "Clip, Keras Adam, variables": Method(_clip("MovingMoment", by="variable"), 5, 3),
+    "Clip, Keras Adam, coordinates": Method(_clip(by="coordinate"), 4, 3),
+    CLIPNORM: Method(_keras("Adam", global_clipnorm=1.0), 5, 3),
     "Keras Adam": Method(_keras("Adam"), 4, 3, "adam"),
     "Keras AdamW": Method(_keras("AdamW", weight_decay=0.01), 4, 3, "adam"),
     "Keras SGD, momentum": Method(_keras("SGD", momentum=0.9), 3, 2, "momentum"),
@@ -78,6 +100,7 @@ METHODS = {
 USUAL = {
     "tensorflow": [
         *("ACClip", "ACClip, weight decay", "GClip", "CClip"),
+        *("Clip, Keras Adam", "Clip, Keras Adam, moving moment", CLIPNORM),
         *("Keras Adam", "Keras AdamW", "Keras SGD, momentum", "Keras Lion"),
     ],
     "jax": list(METHODS),

@@ -18,6 +18,22 @@ def test_a_row_has_the_ratio_to_the_baseline_and_the_memory_in_parameters():
     assert row.split()[6:] == ["3.00)", "0.50", "9.0", "3.00", "5.0"]
 
 
+def test_the_summary_has_a_row_for_each_model_and_optimizer():
+    ours = {"parameters": 10, "first": 9.0, "seconds": [1.0, 3.0, 2.0], "peak": 3 * 10**9}
+    rows = garden_step.summary({"m": {"acclip": ours, "adamw": ours | {"seconds": [4.0]}}})
+    assert [row["to_adamw"] for row in rows] == [0.5, 1.0]
+    assert rows[0] == {
+        "model": "m",
+        "optimizer": "acclip",
+        "parameters": 10,
+        "seconds": 2.0,
+        "to_adamw": 0.5,
+        "first_s": 9.0,
+        "peak_gb": 3.0,
+    }
+    assert garden_step.summary({"m": {"acclip": ours}})[0]["to_adamw"] is None
+
+
 @pytest.mark.slow
 def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
     line = ["--models", "bert_tiny=3", "--optimizers", "acclip", "adamw", "--batch-size", "2"]

@@ -20,6 +20,7 @@ def test_a_small_run_times_each_method_and_finds_two_gradients_of_memory(capfd, 
     assert len(memory) == 2
     written = json.loads(output.read_text())
     assert [row["method"] for row in written["rows"]] == ["plain", "sketch", "exact"]
+    assert written["summary"][0]["to_plain"] == 1.0
     assert set(written["memory_gradients"]) == set(memory)
 
 

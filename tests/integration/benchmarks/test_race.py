@@ -66,9 +66,9 @@ def test_bandwidths_and_goals_follow_from_the_times(raced):
     assert rows["GClip"]["of_copy"] == pytest.approx([16 / 28] * 3)
     assert rows["ACClip"]["to_adam"] is None
     assert report.goals(raced) == [
-        "ACClip loop ÷ optax Adam: 0.50 (0.50–0.50), goal: below 1",
-        "ACClip loop ÷ PyTorch Adam, fused, CUDA graph: 1.25 (1.25–1.25), goal: below 1",
-        "ACClip loop, bandwidth ÷ the copy's: 0.80 (0.80–0.80), goal: at least 0.85",
+        "ACClip, loop ÷ optax Adam, loop: 0.50 (0.50–0.50), goal: below 1",
+        "ACClip, loop ÷ PyTorch Adam, fused, CUDA graph, loop: 1.25 (1.25–1.25), goal: below 1",
+        "ACClip, loop, bandwidth ÷ the copy's: 0.80 (0.80–0.80), goal: at least 0.85",
     ]
 
 
