@@ -44,9 +44,14 @@ def test_bad_arguments_are_named(version):
 
 @pytest.mark.parametrize(
     ("version", "value", "error"),
-    [(versions.KERAS_3, v, ValueError) for v in ("always", None, 2)]
-    + [(versions.KERAS_2, v, TypeError) for v in ("auto", None, 1)],
-    ids=str,
+    [
+        pytest.param(version, value, error, id=f"{version.name}-{value}")
+        for version, values, error in (
+            (versions.KERAS_3, ("always", None, 2), ValueError),
+            (versions.KERAS_2, ("auto", None, 1), TypeError),
+        )
+        for value in values
+    ],
 )
 def test_jit_compile_is_checked(version, value, error):
     with pytest.raises(error, match=r"`jit_compile`.*Received"):
