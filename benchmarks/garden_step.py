@@ -28,12 +28,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contest.flags import count
+from keras_acclip._utils.commands import Parser, positive
 from keras_acclip.garden import configs
 
 BASELINE = "adamw"
 MODELS = {"bert_base_6l": 10, "bert_base_12l": 10, "bert_large_24l": 1}
-
 
 Figures = dict[str, Any]
 
@@ -146,14 +145,12 @@ def _file(name: str) -> str:
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked before anything heavy is imported."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     models = [f"{name}={steps}" for name, steps in MODELS.items()]
     add("--models", nargs="+", type=_model, default=list(MODELS.items()), metavar="MODEL=STEPS")
     add("--optimizers", nargs="+", type=_file, default=["acclip", BASELINE], metavar="NAME")
-    add("--batch-size", type=count, default=4, help="(default: %(default)s)")
+    add("--batch-size", type=positive, default=4, help="(default: %(default)s)")
     add("--data", metavar="FILE", help="a data.yaml of garden.data (default: dummy data)")
     add("--output", type=Path, metavar="FILE", help="a JSON file for the results")
     add("--measure", nargs=3, help=argparse.SUPPRESS)

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from contest.flags import count
+from keras_acclip._utils.commands import Parser, positive
 
 # What the two methods compute in their last pass, as XLA names it, and how many gradients they hold
 # beside its temporary arrays: their sum and, where it is returned, the gradient.
@@ -78,77 +78,11 @@ def make_batches(options: argparse.Namespace, size: int) -> list[Any]:
     return [batch() for _ in range(options.batches)]
 
 
-def plain_on_tensorflow(model: Any) -> Run:
-    """Returns a function that evaluates and stores the gradient of each batch."""
-    import keras
-    import tensorflow as tf
-
-    variables = [v.value for v in model.trainable_variables]
-    stored = [
-        tf.Variable(tf.zeros((0,)), shape=tf.TensorShape(None), trainable=False) for _ in variables
-    ]
-
-    @tf.function(jit_compile=True, autograph=False)
-    def plain_step(x, y, sample_weight):
-        with tf.GradientTape() as tape:
-            loss = model.compute_loss(x, y, model(x, training=True), sample_weight)
-        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
-        for store, gradient in zip(stored, gradients, strict=True):
-            store.assign(gradient)
-        return loss
-
-    def run(batches):
-        for store, variable in zip(stored, variables, strict=True):
-            store.assign(tf.zeros(variable.shape))
-        for batch in batches:
-            float(plain_step(*keras.tree.map_structure(tf.convert_to_tensor, batch)))
-        for store in stored:
-            store.assign(tf.zeros((0,)))
-
-    return run
-
-
-def plain_on_jax(model: Any) -> Run:
-    """Returns a function that evaluates and stores the gradient of each batch."""
-    import jax
-
-    def plain_step(stored, trainable, non_trainable, metrics, batch):
-        x, y, sample_weight = batch
-
-        def loss(trainable):
-            y_pred, state, losses = model.stateless_call(
-                trainable, non_trainable, x, return_losses=True, training=True
-            )
-            total, _ = model.stateless_compute_loss(
-                trainable, non_trainable, metrics, x, y, y_pred, sample_weight
-            )
-            return total + sum(losses), state
-
-        (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
-        return value, state, gradients
-
-    step = jax.jit(plain_step, donate_argnums=0)
-
-    def run(batches):
-        trainable = [v.value for v in model.trainable_variables]
-        state = [v.value for v in model.non_trainable_variables]
-        metrics = [v.value for v in model.metrics_variables]
-        stored = [jax.numpy.zeros_like(value) for value in trainable]
-        for batch in batches:
-            value, state, stored = step(stored, trainable, state, metrics, batch)
-            float(value)
-
-    return run
-
-
 def ways(model: Any) -> dict[str, Run]:
     """Returns the functions that take turns, by name; each takes a list of batches."""
-    import keras
-
+    from contest import plain
     from keras_acclip.noise import NoiseMeter
     from keras_acclip.noise.data import open_batches
-
-    plain = {"tensorflow": plain_on_tensorflow, "jax": plain_on_jax}[keras.config.backend()]
 
     def measured(method):
         meter = NoiseMeter(model, method=method)
@@ -159,7 +93,11 @@ def ways(model: Any) -> dict[str, Run]:
 
         return run
 
-    return {"plain": plain(model), "sketch": measured("sketch"), "exact": measured("exact")}
+    return {
+        "plain": plain.gradients(model),
+        "sketch": measured("sketch"),
+        "exact": measured("exact"),
+    }
 
 
 def compare(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
@@ -223,20 +161,20 @@ def compare_memory(width: int) -> dict[str, float]:
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked before anything heavy is imported."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--layers", type=count, default=4, help="(default: %(default)s)")
-    add("--hidden", type=count, default=256, help="(default: %(default)s)")
-    add("--vocabulary", type=count, default=8192, help="(default: %(default)s)")
-    add("--length", type=count, default=128, help="tokens a row (default: %(default)s)")
-    add("--batch-sizes", type=count, nargs="*", default=[1, 8, 16], help="(default: %(default)s)")
-    add("--batches", type=count, default=6, help="batches a turn (default: %(default)s)")
-    add("--rounds", type=count, default=7, help="turns (default: %(default)s)")
-    add("--width", type=count, default=4096, help="of the dense layers (default: %(default)s)")
+    add("--layers", type=positive, default=4, help="(default: %(default)s)")
+    add("--hidden", type=positive, default=256, help="(default: %(default)s)")
+    add("--vocabulary", type=positive, default=8192, help="(default: %(default)s)")
+    add("--length", type=positive, default=128, help="tokens a row (default: %(default)s)")
+    add(
+        "--batch-sizes", type=positive, nargs="*", default=[1, 8, 16], help="(default: %(default)s)"
+    )
+    add("--batches", type=positive, default=6, help="batches a turn (default: %(default)s)")
+    add("--rounds", type=positive, default=7, help="turns (default: %(default)s)")
+    add("--width", type=positive, default=4096, help="of the dense layers (default: %(default)s)")
     add("--output", type=Path, metavar="FILE", help="a JSON file for the results")
-    add("--dense", type=count, help=argparse.SUPPRESS)
+    add("--dense", type=positive, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if os.environ.setdefault("KERAS_BACKEND", "tensorflow") not in PASSES:
         parser.error(f"runs on the Keras backends {' and '.join(PASSES)}")

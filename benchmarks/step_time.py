@@ -38,9 +38,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from contest.flags import count
 from contest.methods import METHODS, USUAL
 from contest.shapes import SIZES, VOCABULARY, Shape, bert_shapes, parameters_and_gradients
+from keras_acclip._utils.commands import Parser, positive
 
 MODES = {"tensorflow": ["eager", "graph", "XLA"], "jax": ["call", "loop", "concurrent"]}
 USUAL_MODES = {"tensorflow": MODES["tensorflow"], "jax": ["call", "loop"]}
@@ -48,19 +48,17 @@ USUAL_MODES = {"tensorflow": MODES["tensorflow"], "jax": ["call", "loop"]}
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked before anything heavy is imported."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     backend = backend if backend in MODES else "tensorflow"
     add("--backend", choices=MODES, default=backend, help="(default: %(default)s)")
     add("--parameters", nargs="+", choices=SIZES, metavar="N", help=f"among {', '.join(SIZES)}")
-    add("--layers", type=count, help="another number of layers")
-    add("--hidden", type=count, default=768, help="with --layers (default: %(default)s)")
-    add("--vocabulary", type=count, default=VOCABULARY, help="(default: %(default)s)")
+    add("--layers", type=positive, help="another number of layers")
+    add("--hidden", type=positive, default=768, help="with --layers (default: %(default)s)")
+    add("--vocabulary", type=positive, default=VOCABULARY, help="(default: %(default)s)")
     add("--one-array", action="store_true", help="as many parameters in one variable")
-    add("--rounds", type=count, default=15, help="turns of each (default: %(default)s)")
+    add("--rounds", type=positive, default=15, help="turns of each (default: %(default)s)")
     add("--methods", nargs="+", choices=METHODS, metavar="NAME", help="(default: the usual ones)")
     add("--modes", nargs="+", metavar="MODE", help="(default: the usual ones)")
     add("--torch", action="store_true", help="PyTorch's Adam too, and on a CPU a plain ACClip")
@@ -124,11 +122,11 @@ def on_tensorflow(shapes: list[Shape], options: argparse.Namespace) -> list[Any]
 
 def on_jax(shapes: list[Shape], options: argparse.Namespace) -> list[Any]:
     """The contestants of the JAX backend, and the plain copy and the bare pass beside them."""
-    from contest import on_jax
+    from contest import jax_turns, on_jax
     from contest.race import progress
 
     field = on_jax.field(shapes)
-    contestants = [on_jax.copy(sum(map(math.prod, shapes)))]
+    contestants = [jax_turns.copy(sum(map(math.prod, shapes)))]
     progress("compiling")
     contestants += on_jax.contestants(options.methods, field, options.modes)
     if options.torch:

@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import keras
 
 from contest import methods
-from contest.race import TURN_SECONDS, Contestant, calls_in
+from contest.jax_turns import chained
+from contest.race import Contestant
 
 if TYPE_CHECKING:
     from contest.shapes import Shape
@@ -200,7 +201,7 @@ def _contestant(entrant: Entrant, mode: str, field: Field) -> Contestant:
     def finish(state):
         field.variables = state[0]
 
-    return _chained(
+    return chained(
         lambda: (field.variables, fresh()),
         lambda state: compiled(*state, field.gradients),
         finish,
@@ -210,68 +211,4 @@ def _contestant(entrant: Entrant, mode: str, field: Field) -> Contestant:
         slot_bytes=entrant.slot_bytes,
         extra_bytes=extra,
         first=seconds,
-    )
-
-
-def copy(count: int) -> Contestant:
-    """A plain copy of one large array that reads and writes ACClip's bytes.
-
-    In one piece: on an H200 copies of 14 arrays or more ran a third slower, of up to 4 as fast.
-
-    Args:
-        count: How many parameters ACClip would step over.
-    """
-    size = methods.of_row(methods.COPY).bytes * count // 8
-    start = jax.jit(lambda: (jnp.ones(size), jnp.zeros(size)))
-    # Into the memory of the donated array.
-    copied = jax.jit(lambda old, new: jnp.copy(old), donate_argnums=1, keep_unused=True)
-    return _chained(
-        start,
-        lambda state: (state[0], copied(*state)),
-        lambda state: None,
-        1,
-        method=methods.COPY,
-        mode="copy",
-    )
-
-
-def _chained(
-    start: Callable[[], Any],
-    advance: Callable[[Any], Any],
-    finish: Callable[[Any], object],
-    steps: int,
-    **known: Any,
-) -> Contestant:
-    """A contestant whose turn is some calls, each on what the one before it made.
-
-    Args:
-        start: Makes the state that a turn begins with.
-        advance: A function state → state.
-        finish: Called with the state at the end of a turn.
-        steps: How many steps `advance` takes.
-        **known: Further arguments of `Contestant`.
-    """
-    state: Any = None
-
-    def take(calls):
-        nonlocal state
-        for _ in range(calls):
-            state = advance(state)
-        jax.block_until_ready(state)
-
-    def ready():
-        nonlocal state
-        state = jax.block_until_ready(start())
-        take(1)
-
-    def done():
-        nonlocal state
-        finish(state)
-        state = None
-
-    ready()
-    calls = calls_in(TURN_SECONDS, lambda: take(2), 2)
-    done()
-    return Contestant(
-        step=functools.partial(take, calls), ready=ready, done=done, steps=calls * steps, **known
     )

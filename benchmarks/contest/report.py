@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -180,7 +181,10 @@ def processor() -> str:
 def write(path: Path, content: dict[str, Any]) -> None:
     """Writes results as JSON, making the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    # A list of numbers on one line.
+    text = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)
+    path.write_text(text + "\n", "utf-8")
 
 
 def _versions() -> dict[str, str]:

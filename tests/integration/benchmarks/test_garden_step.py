@@ -44,7 +44,7 @@ def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
         ("--models bert_tiny=a", "want MODEL=STEPS"),
         ("--models bert_huge=3", "There is no file 'bert_huge'"),
         ("--optimizers acclip adamv", "There is no file 'adamv'"),
-        ("--batch-size 0", "want a whole number above 0"),
+        ("--batch-size 0", "is not a whole number above 0"),
         ("--data nowhere.yaml", "there is no file 'nowhere.yaml'"),
     ],
 )

@@ -25,7 +25,7 @@ def test_a_small_run_times_each_method_and_finds_two_gradients_of_memory(capfd, 
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("--batches 1", "two batches or more"), ("--width 0", "want a whole number above 0")],
+    [("--batches 1", "two batches or more"), ("--width 0", "is not a whole number above 0")],
 )
 def test_a_mistyped_flag_is_one_line(line, message, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -26,8 +26,8 @@ step_time.main(sys.argv[1:])
 
 import keras
 import numpy as np
-from contest import methods, on_jax
-on_jax.TURN_SECONDS = 1e-4
+from contest import jax_turns, methods, on_jax
+jax_turns.TURN_SECONDS = 1e-4
 field = on_jax.field([(5,), (3, 2)])
 for contestant in on_jax.contestants(["ACClip"], field, ["call", "loop"]):
     if contestant.method != "ACClip":
@@ -111,7 +111,7 @@ def test_on_jax_a_turn_is_steps_in_place_and_needs_no_tensorflow(tmp_path):
     ("line", "message"),
     [
         ("--layers 2 --parameters 67M", "exclude each other"),
-        ("--layers 0", "want a whole number above 0"),
+        ("--layers 0", "is not a whole number above 0"),
         ("--parameters 3M", "invalid choice"),
         ("--modes loop", "no mode 'loop'"),
         ("--backend jax --modes eager", "no mode 'eager'"),

@@ -1,7 +1,10 @@
 """Each private name that `compat` stands for is there, and does what it is used for."""
 
+import itertools
+
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras
 
@@ -119,6 +122,94 @@ def test_merge_call():
     np.testing.assert_array_equal(v.numpy(), [4.0])
 
 
+# --- noise ------------------------------------------------------------------------------------
+
+
+def shuffled(seed=1):
+    return tf.data.Dataset.range(20).shuffle(20, seed)
+
+
+def looked_up():
+    numbers = tf.range(20, dtype=tf.int64)
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(numbers, 2 * numbers), -1)
+    return shuffled().map(table.lookup)
+
+
+def generated():
+    signature = tf.TensorSpec((), tf.int64)
+    dataset = tf.data.Dataset.from_generator(lambda: iter(range(20)), output_signature=signature)
+    return dataset.shuffle(20, seed=1)
+
+
+KINDS_OF_DATASETS = {
+    "seeded": lambda folder: shuffled(),
+    "with the global seed": lambda folder: shuffled(None),
+    "repeated": lambda folder: shuffled().repeat(2),
+    "in memory": lambda folder: shuffled().cache().shuffle(20, seed=2),
+    "in a file": lambda folder: shuffled().cache(str(folder / "cache")).shuffle(20, seed=2),
+    "with a table": lambda folder: looked_up(),
+    "from a generator": lambda folder: generated(),
+    "with Python": lambda folder: shuffled().map(
+        lambda n: tf.numpy_function(lambda a: 3 * a, [n], tf.int64)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS_OF_DATASETS)
+def test_datasets_are_copied(name, tmp_path):
+    def epochs(measured):
+        tf.random.set_seed(3)
+        (tmp_path / str(measured)).mkdir()
+        dataset = KINDS_OF_DATASETS[name](tmp_path / str(measured))
+        read = []
+        for _ in range(3):
+            if measured:
+                copy = compat.copy_dataset(dataset, seed=5).as_numpy_iterator()
+                # Not to its end, as a cache in a file would then be broken.
+                copies.append([int(n) for n in itertools.islice(copy, 7)])
+            read.append([int(n) for n in dataset.as_numpy_iterator()])
+        return read
+
+    copies = []
+    assert epochs(False) == epochs(True)
+    assert copies[0] == copies[1] == copies[2] != sorted(copies[0])
+
+
+def test_a_copy_s_shuffle_without_a_seed_gets_one():
+    tf.random.set_seed(None)
+    dataset = tf.data.Dataset.range(50).shuffle(50)
+    same, again, other = (
+        list(compat.copy_dataset(dataset, s).as_numpy_iterator()) for s in (1, 1, 2)
+    )
+    assert same == again != other
+
+
+def test_keras_3_seed_generators():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5, seed=2)])
+    (state,) = compat.seed_states(model)
+    np.testing.assert_array_equal(state, [2, 0])
+
+
+def test_keras_2_random_layers():
+    layers = [tf_keras.layers.Dropout(0.5, seed=1), tf_keras.layers.GaussianNoise(1.0)]
+    model = tf_keras.Sequential([tf_keras.Input((50,)), *layers])
+    before = [layer._random_generator for layer in layers]
+    x = tf.ones((4, 50))
+
+    def drawn(seed):
+        with compat.seeded_layers(model, tf.constant([seed, 0])):
+            return model(x, training=True).numpy()
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert [layer._random_generator for layer in layers] == before
+    assert before[0]._seed == 1
+    held = compat.seed_layers(model, lambda: tf.constant([7, 8]))
+    assert held == dict(zip(layers, before, strict=True))
+    np.testing.assert_array_equal(model(x, training=True), model(x, training=True))
+
+
 # --- garden ------------------------------------------------------------------------------------
 
 
@@ -144,45 +235,3 @@ def test_a_manager_restores_the_checkpoint_that_it_is_told(tmp_path):
     assert manager.latest_checkpoint == path
     assert manager.restore_or_initialize() == path
     assert variable.numpy() == 1.0
-
-
-# --- noise ------------------------------------------------------------------------------------
-
-
-def test_a_copy_of_a_dataset_leaves_its_order_alone():
-    def make():
-        return tf.data.Dataset.range(20).cache().shuffle(20, seed=3).batch(4)
-
-    def read(dataset):
-        return [batch.numpy().tolist() for batch in dataset]
-
-    untouched, copied = make(), make()
-    copy = compat.copy_dataset(copied, seed=0)
-    assert read(copy) == read(compat.copy_dataset(make(), seed=0))
-    for _ in range(2):
-        assert read(copied) == read(untouched)
-    assert sorted(x for batch in read(copy) for x in batch) == list(range(20))
-
-
-def test_states_of_seed_generators():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
-    (state,) = compat.seed_states(model)
-    assert state.shape == (2,)
-
-
-def test_seeds_of_keras_2_layers():
-    layer = tf_keras.layers.Dropout(0.5)
-    model = tf_keras.Sequential([tf_keras.Input((50,)), layer])
-    x = tf.ones((1, 50))
-
-    def outcome(seed):
-        with compat.seeded_layers(model, tf.constant([seed, 0])):
-            return model(x, training=True).numpy().tolist()
-
-    own = layer._random_generator
-    assert outcome(1) == outcome(1) != outcome(2)
-    assert layer._random_generator is own
-    before = compat.seed_layers(model, lambda: tf.constant([7, 7]))
-    assert before[layer] is own
-    first, second = (model(x, training=True).numpy().tolist() for _ in range(2))
-    assert first == second

@@ -1,7 +1,6 @@
 """Every command answers at once: what it can tell by its words alone needs no TensorFlow."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,7 @@ HEAVY = {"jax", "keras", "matplotlib", "official", "scipy", "tensorflow", "tf_ke
 
 
 def answer(*words, cwd=None):
-    """Status, output, errors, the packages that were imported, and the seconds of CPU time."""
-
-    def used():
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
-
-    before = used()
+    """Status, output, errors and the packages that were imported."""
     process = subprocess.run(
         [sys.executable, "-X", "importtime", *words],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -33,16 +26,15 @@ def answer(*words, cwd=None):
             packages.add(line.rpartition("|")[2].strip().partition(".")[0])
         else:
             errors.append(line)
-    return process.returncode, process.stdout, errors, packages, used() - before
+    return process.returncode, process.stdout, errors, packages
 
 
 @pytest.mark.parametrize("name", ["data", "train", "compare"])
 def test_help_is_quick(name):
-    status, out, errors, packages, seconds = answer("-m", f"keras_acclip.garden.{name}", "--help")
+    status, out, errors, packages = answer("-m", f"keras_acclip.garden.{name}", "--help")
     assert (status, errors) == (0, [])
     assert f"keras_acclip.garden.{name}" in out
     assert not packages & HEAVY
-    assert seconds < 1.5
 
 
 @pytest.mark.parametrize(
@@ -63,7 +55,7 @@ def test_help_is_quick(name):
 def test_a_mistake_is_told_at_once(words, tmp_path):
     name, *rest = words.split()
     line = ("-m", f"keras_acclip.garden.{name}", *rest)
-    status, out, errors, packages, _ = answer(*line, cwd=tmp_path)
+    status, out, errors, packages = answer(*line, cwd=tmp_path)
     assert (status, out, len(errors)) == (2, "", 1)
     assert errors[0].startswith("error: ")
     assert not packages & HEAVY
@@ -72,6 +64,6 @@ def test_a_mistake_is_told_at_once(words, tmp_path):
 
 def test_importing_the_package_loads_nothing():
     code = "import keras_acclip.garden as g; g.configs.find('cpu'); g.data.Recipe(); g.compare.Run"
-    status, _, _, packages, _ = answer("-c", code)
+    status, _, _, packages = answer("-c", code)
     assert status == 0
     assert "yaml" in packages and not packages & HEAVY

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import layers
 
+# Compiling takes longest in most tests; on JAX, running eagerly takes longer yet.
+QUICK = {"run_eagerly": keras.config.backend() == "tensorflow"}
+
 
 def make_data(examples=96, features=6, classes=3, seed=0):
     rng = np.random.default_rng(seed)

@@ -8,53 +8,74 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_acclip.noise import NoiseSample, measure_noise
 from keras_acclip.noise.callback import LOGS, GradientNoise
-from keras_acclip.noise.sampling import NoiseSample, measure_noise
-from tests.unit.noise.models import assert_same, make_data, make_model, state_of
+from tests.unit.noise.models import QUICK, assert_same, make_data, make_model, state_of
 
 
-def make_noise(**kwargs):
-    return GradientNoise(**{"verbose": 0} | kwargs)
+def make_noise(dataset, **kwargs):
+    return GradientNoise(dataset, **{"verbose": 0} | kwargs)
 
 
 @pytest.mark.parametrize("source", ["arrays", "dataset"])
-@pytest.mark.parametrize("every", ["epoch", 4])
-def test_training_is_bitwise_the_same(every, source):
-    def train(callbacks):
+def test_training_is_bitwise_the_same(source):
+    def train(measured):
         keras.utils.set_random_seed(1)
         model, data = make_model(), make_data(160)
-        if source == "dataset":
-            data = (tf.data.Dataset.from_tensor_slices(data).shuffle(160, seed=2).batch(16),)
+        dataset = tf.data.Dataset.from_tensor_slices(data).shuffle(160, seed=2).batch(16)
+        arrays = source == "arrays"
+        noises = [
+            make_noise(data if arrays else dataset, every=every, batch_size=16)
+            for every in ("epoch", 4)
+        ]
         fitted = model.fit(
-            *data, batch_size=16, epochs=2, callbacks=callbacks, verbose=0, shuffle=len(data) == 2
+            *(data if arrays else (dataset,)),
+            batch_size=16 if arrays else None,
+            epochs=2,
+            callbacks=noises if measured else [],
+            verbose=0,
+            shuffle=arrays,
         )
-        return state_of(model), fitted.history
+        return state_of(model), fitted.history, noises
 
-    noise = make_noise(every=every)
-    plain, measured = train([]), train([noise])
+    plain, measured = train(False), train(True)
     assert_same(plain[0], measured[0])
     assert plain[1] == {k: v for k, v in measured[1].items() if k not in LOGS}
-    assert [s.step for s in noise.samples] == (
-        [0, 10, 20] if every == "epoch" else [0, 4, 8, 12, 16, 20]
-    )
-    assert [len(s) for s in noise.samples] == [10] * len(noise.samples)
+    every_epoch, every_4 = measured[2]
+    assert [s.step for s in every_epoch.samples] == [0, 10, 20]
+    assert [s.step for s in every_4.samples] == [0, 4, 8, 12, 16, 20]
+    assert [len(s) for s in every_4.samples] == [10] * 6
+    np.testing.assert_array_equal(every_epoch.samples[2].norms, every_4.samples[5].norms)
+    figure = every_epoch.plot_evolution()
+    texts = [t.get_text() for axes in figure.axes for t in [*axes.texts, *axes.get_yticklabels()]]
+    assert {"step 0", "step 10", "step 20"} <= set(texts)
+    with pytest.raises(ValueError):
+        plain[2][0].plot_evolution()
 
 
 def test_a_sample_is_that_of_the_model_at_its_step():
-    model, data = make_model(), make_data()
-    noise = make_noise(dataset=data, seed=5)
-    model.fit(*data, batch_size=16, epochs=2, callbacks=[noise], verbose=0)
-    now = measure_noise(model, data, batch_size=16, seed=5, verbose=0)
-    assert (now.step, noise.samples[-1].step) == (12, 12)
+    model, data = make_model(dropout=0, **QUICK), make_data()
+    options = {"batch_size": 8, "class_weight": {0: 3.0, 1: 0.1}, "seed": 5}
+    noise = make_noise(data, **options)
+    model.fit(*data, batch_size=8, epochs=2, callbacks=[noise], verbose=0)
+    now = measure_noise(model, data, verbose=0, **options)
+    assert (now.step, noise.samples[-1].step) == (24, 24)
     np.testing.assert_allclose(noise.samples[-1].gradient_norms, now.gradient_norms, rtol=1e-4)
     np.testing.assert_allclose(noise.samples[-1].norms, now.norms, rtol=1e-4)
     assert not np.allclose(noise.samples[0].norms, now.norms)
+    plain = measure_noise(model, data, verbose=0, batch_size=8, seed=5)
+    assert not np.allclose(plain.norms, now.norms)
 
 
 def test_logs_reach_history_csv_and_tensorboard(tmp_path):
-    model, (x, y) = make_model(), make_data(400)
+    model, (x, y) = make_model(), make_data(160)
     noise = make_noise(
-        dataset=(x, y), every=120, at_start=False, log_dir=tmp_path, save_dir=tmp_path / "samples"
+        (x, y),
+        every=50,
+        at_start=False,
+        log_dir=tmp_path,
+        save_dir=tmp_path / "samples",
+        batch_size=4,
     )
     history = model.fit(
         x,
@@ -64,7 +85,7 @@ def test_logs_reach_history_csv_and_tensorboard(tmp_path):
         verbose=0,
         callbacks=[noise, keras.callbacks.CSVLogger(tmp_path / "log.csv")],
     ).history
-    assert [s.step for s in noise.samples] == [120]
+    assert [s.step for s in noise.samples] == [50]
     sample = noise.samples[0]
     assert set(LOGS) <= set(history)
     assert np.isnan(history["noise_std"][0])
@@ -80,6 +101,7 @@ def test_logs_reach_history_csv_and_tensorboard(tmp_path):
         rows = list(csv.DictReader(file))
     assert float(rows[1]["noise_kurtosis"]) == history["noise_kurtosis"][1]
     (saved,) = (tmp_path / "samples").iterdir()
+    assert saved.name == "noise-00000050.npz"
     np.testing.assert_array_equal(NoiseSample.load(saved).norms, sample.norms)
     (events,) = (tmp_path / "noise").iterdir()
     tags = {
@@ -95,50 +117,21 @@ def test_logs_reach_history_csv_and_tensorboard(tmp_path):
     }
 
 
-def test_evolution_is_drawn():
-    model, data = make_model(), make_data(400)
-    noise = make_noise()
-    model.fit(*data, batch_size=4, callbacks=[noise], verbose=0)
-    figure = noise.plot_evolution()
-    texts = " ".join(
-        t.get_text() for axes in figure.axes for t in [*axes.texts, *axes.get_yticklabels()]
-    )
-    assert "step 0" in texts
-    assert "step 100" in texts
-    with pytest.raises(ValueError):
-        make_noise().plot_evolution()
-
-
-def test_class_weights_and_batch_size_of_fit_count():
-    model, data = make_model(dropout=0), make_data()
-    noise = make_noise()
-    weights = {0: 3.0, 1: 0.1}
-    model.fit(*data, batch_size=8, class_weight=weights, callbacks=[noise], verbose=0)
-    now = measure_noise(model, data, batch_size=8, class_weight=weights, verbose=0)
-    np.testing.assert_allclose(noise.samples[-1].norms, now.norms, rtol=1e-4)
-
-
-def test_data_that_cannot_be_read_again():
+def test_a_generator_s_batches_are_held():
     def generator():
         while True:
             yield tuple(a[:8] for a in make_data())
 
-    model = make_model()
-    with pytest.raises(ValueError, match=r"type generator.*dataset="):
-        model.fit(generator(), steps_per_epoch=2, callbacks=[make_noise()], verbose=0)
-    noise = make_noise(dataset=generator(), num_batches=5, method="exact")
+    model = make_model(**QUICK)
+    noise = make_noise(generator(), num_batches=5, method="exact")
     model.fit(generator(), steps_per_epoch=2, epochs=2, callbacks=[noise], verbose=0)
     assert [len(s) for s in noise.samples] == [5, 5, 5]
-    noise = make_noise()
-    noise.set_model(model)
-    with pytest.raises(ValueError, match="nothing was found"):
-        noise.on_train_begin()
 
 
 def test_gradients_that_are_not_finite_do_not_stop_training():
     x, y = make_data()
     x[:16] = np.nan
-    noise, model = make_noise(), make_model()
+    noise, model = make_noise((x, y), batch_size=16), make_model(**QUICK)
     with pytest.warns(UserWarning, match="not finite"):
         history = model.fit(
             x, y, batch_size=16, shuffle=False, callbacks=[noise], verbose=0
@@ -170,24 +163,43 @@ def test_interruption_is_kept_and_stops_training():
                 signal.raise_signal(signal.SIGINT)
             return tuple(a[:8] for a in make_data(seed=i))
 
-    model, noise = make_model(), make_noise(dataset=Endless())
+    model, noise = make_model(**QUICK), make_noise(Endless())
     with pytest.raises(KeyboardInterrupt):
         model.fit(*make_data(), callbacks=[noise], verbose=0)
     assert (len(noise.samples), len(noise.samples[0]), noise.samples[0].interrupted) == (1, 6, True)
 
 
 def test_progress_is_shown(capsys):
-    model, data = make_model(), make_data()
-    model.fit(*data, batch_size=16, callbacks=[GradientNoise(at_start=False)], verbose=0)
+    model, data = make_model(**QUICK), make_data()
+    noise = GradientNoise(data, at_start=False, batch_size=16)
+    model.fit(*data, batch_size=16, callbacks=[noise], verbose=0)
     out = capsys.readouterr().out
     assert "6/6" in out
     assert "noise_std" in out
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{"num_batches": 0}, {"every": 0}, {"every": "step"}, {"method": "guess"}, {"groups": ["("]}],
+    ("arguments", "message"),
+    [
+        ({"dataset": None}, r"pass what `fit` trains on, GradientNoise\(dataset\)"),
+        ({"dataset": 5.0 + 1j}, "dataset"),
+        ({"dataset": (np.zeros((4, 6)), np.zeros(5))}, "same number of examples"),
+        ({"num_batches": 0}, "num_batches"),
+        ({"every": 0}, "every"),
+        ({"every": "step"}, "every"),
+        ({"at_start": "yes"}, "at_start"),
+        ({"method": "guess"}, "method"),
+        ({"groups": ["("]}, "groups"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
 )
-def test_bad_arguments_are_refused(arguments):
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        GradientNoise(**arguments)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        GradientNoise(**{"dataset": make_data()} | arguments)
+
+
+def test_measures_within_fit_alone():
+    noise = make_noise(make_data(), every=1)
+    noise.set_model(make_model(**QUICK))
+    with pytest.raises(RuntimeError, match="within `fit`"):
+        noise.on_train_batch_end(0)

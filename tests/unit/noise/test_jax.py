@@ -11,17 +11,23 @@ pytest.importorskip("jax")
 
 HERE = Path(__file__).parent
 CORE = (
-    "test_sampling.py::test_gradient_is_that_of_fit[compute_loss]",
-    "test_sampling.py::test_sketch_is_within_one_percent_of_exact[None]",
-    "test_callback.py::test_training_is_bitwise_the_same[4-dataset]",
+    "test_measure.py::test_gradient_is_that_of_fit[plain]",
+    "test_measure.py::test_gradient_is_that_of_fit[compute_loss]",
+    "test_measure.py::test_sketch_is_within_one_percent_of_exact",
+    "test_callback.py::test_training_is_bitwise_the_same[dataset]",
 )
+ALL = ("test_measure.py", "test_data.py", "test_callback.py")
 
 
 @pytest.mark.parametrize(
     "tests",
     [
         pytest.param(CORE, id="core"),
-        pytest.param(("test_sampling.py", "test_callback.py"), id="all", marks=pytest.mark.slow),
+        pytest.param(
+            ("test_measure.py", "test_data.py", "test_callback.py"),
+            id="all",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_noise_on_jax(tests):
@@ -33,6 +39,8 @@ def test_noise_on_jax(tests):
             "-n0",
             "-p",
             "no:cacheprovider",
+            "-m",
+            "",
             *(str(HERE / t) for t in tests),
         ],
         env=os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""},

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 import tensorflow.experimental.numpy as tnp
 
-from keras_acclip.noise import on_jax, on_tensorflow
+from keras_acclip.noise.engines import jax as on_jax
+from keras_acclip.noise.engines import tensorflow as on_tensorflow
 from keras_acclip.noise.sketch import CountSketch
 
 SHAPES = [(300, 40), (7,), (5, 31), (1000,), (9, 11, 13)]

@@ -1,0 +1,94 @@
+"""What a sample says of itself."""
+
+import numpy as np
+import pytest
+
+from keras_acclip.noise import NoiseSample, tails
+
+
+def make_sample(norms, step=7, **fields):
+    norms = np.asarray(norms, np.float64)
+    defaults = {
+        "gradient_norms": np.hypot(norms, 1),
+        "losses": np.full(len(norms), 2.0),
+        "batch_sizes": np.ones(len(norms), np.int64),
+        "mean_gradient_norm": 1.0,
+        "model": "bert",
+        "step": step,
+    }
+    return NoiseSample(norms=norms, **defaults | fields)
+
+
+def gaussian_norms(n=500):
+    return np.linalg.norm(np.random.default_rng(0).normal(size=(n, 100)), axis=1)
+
+
+def test_is_saved_and_loaded(tmp_path):
+    norms = gaussian_norms(6)
+    sample = make_sample(
+        norms,
+        groups=("dense", "rest"),
+        group_norms=np.stack([norms, norms / 2]),
+        group_gradient_norms=np.stack([norms, norms]),
+        group_mean_gradient_norms=np.array([1.0, 2.0]),
+        group_parameters=(3, 4),
+        settings={"method": "sketch", "groups": {"dense": "dense/"}},
+    )
+    path = sample.save(tmp_path / "new" / "noise")
+    assert path.endswith("noise.npz")
+    loaded = NoiseSample.load(path)
+    assert loaded.summary() == sample.summary()
+    for name, value in vars(sample).items():
+        np.testing.assert_array_equal(getattr(loaded, name), value)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["noise.npz"]
+    (tmp_path / "bad.npz").write_bytes(b"not a sample")
+    np.savez(tmp_path / "other.npz", norms=[1.0])
+    np.savez(tmp_path / "older.npz", format="keras_acclip.NoiseSample/0")
+    np.save(tmp_path / "array.npy", [1.0])
+    for name in ("bad.npz", "other.npz", "older.npz", "array.npy"):
+        with pytest.raises(ValueError, match=f"{name} holds no NoiseSample"):
+            NoiseSample.load(tmp_path / name)
+
+
+def test_a_failing_save_leaves_the_old_file(tmp_path):
+    path = make_sample(gaussian_norms(6)).save(tmp_path / "noise.npz")
+    with pytest.raises(TypeError):
+        make_sample(gaussian_norms(6), settings={"groups": object()}).save(path)
+    assert len(NoiseSample.load(path)) == 6
+    assert [p.name for p in tmp_path.iterdir()] == ["noise.npz"]
+
+
+def test_advice_follows_the_verdict_and_theorem_2():
+    rng = np.random.default_rng(0)
+    heavy = make_sample(1 + rng.pareto(1.3, 2000)).advice(steps=1000, smoothness=2.0)
+    assert heavy.optimizer == "ACClip"
+    assert "Heavy-tailed" in str(heavy)
+    assert 1.1 <= heavy.alpha < 1.6
+    gaussian = make_sample(gaussian_norms())
+    calm = gaussian.advice(steps=1000, initial_gap=3.0)
+    assert (calm.optimizer, calm.alpha) == ("SGD with momentum", 2.0)
+    np.testing.assert_allclose(calm.sigma, np.sqrt(np.mean(gaussian.norms**2)))
+    tau = max(2, 48 * calm.sigma**2, 8 * calm.sigma, (calm.sigma**6 * 1000 / 3) ** 0.25)
+    np.testing.assert_allclose(calm.threshold, tau)
+    np.testing.assert_allclose(
+        calm.learning_rate, min(1 / 4, (calm.sigma / tau) ** 2, 1 / (24 * tau))
+    )
+    few = make_sample(rng.normal(10, 1, 20), step=-1).advice()
+    assert few.optimizer == "ACClip"
+    assert "not sure" in few.text
+    assert "this point of training" in few.text
+    with pytest.raises(ValueError, match="No advice"):
+        make_sample(np.zeros(5)).advice()
+
+
+def test_summary_names_model_step_and_verdict():
+    sample = make_sample(gaussian_norms())
+    summary = sample.summary()
+    assert "bert at step 7" in summary
+    assert "concentrated" in summary
+    assert sample.tail_index(k=50) == tails.hill(sample, k=50)
+    assert sample.classify() == tails.classify(sample.norms)
+    np.testing.assert_array_equal(np.asarray(sample), sample.norms)
+    assert len(sample.plot().axes) == 4
+    with pytest.raises(KeyError, match="There are: none"):
+        sample.group("dense")
