@@ -17,7 +17,8 @@ In `results.json` are:
 - `tables`: dict from a key to `columns` (texts, or dicts of `name`, `digits` behind the point and
   `sign`) and `rows`. Where a script wrote them, `file` (in the same folder) and `list` (its names
   in the file, parted by dots) stand instead of `rows`, and a column takes the `key` of a row, or as
-  `interval` three of its keys, or one key of three numbers;
+  `interval` three of its keys, or one key of three numbers. `summary_of` is a `file` whose list is
+  its `summary`;
 - `headlines`, where README quotes some: list of dicts of `order`, `claim`, `result`, `seeds`, and
   `digits`, `sign`, `unit` of the result; or `file`, `list` and `key` or `interval` for `result`.
 
@@ -112,8 +113,12 @@ def table_text(table, folder):
 
 def _in_file(table, folder):
     """What a table or a headline takes from a file that a script wrote."""
-    found = json.loads((folder / table["file"]).read_text("utf-8"))
-    for name in table["list"].split("."):
+    if "summary_of" in table:
+        path, names = folder / table["summary_of"], "summary"
+    else:
+        path, names = folder / table["file"], table["list"]
+    found = json.loads(path.read_text("utf-8"))
+    for name in names.split("."):
         found = found[int(name)] if isinstance(found, list) else found[name]
     return found
 
