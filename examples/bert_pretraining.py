@@ -27,7 +27,7 @@ SCALES = {
     "small": {
         "steps": 1000,
         "warmup": 500,
-        "epochs": 8,
+        "epochs": 5,
         "batch_size": 16,
         "sequence_length": 64,
         "layers": 2,
@@ -160,7 +160,7 @@ def train(spec, rows, work, noisy, alone):
     model.fit(
         batches(seed, done * steps_per_epoch, settings["steps"]),
         validation_data=masked_lm.validation_batches(
-            rows.validation, vocabulary, batch_size, settings["validation_rows"]
+            rows.validation, vocabulary, 4 * batch_size, settings["validation_rows"]
         ),
         initial_epoch=done,
         epochs=epochs,

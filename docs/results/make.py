@@ -10,13 +10,17 @@ table `headlines`. `--check` writes nothing and fails where a page differs from 
 
 In `results.json` are:
 
-- `title`, `claim` (what the paper says, in a few words), `paper` (where), `outcome` (in a few words);
-- `measured`: list of dicts of `what`, `command`, `seeds`, `machine`, `versions`, `recorded` (a date)
-  and `source` (`"raw"`: from files of the run; `"transcribed"`: from what was written down then);
+- `title`, `claim` (what the paper says), `paper` (where), `outcome` (each in a few words);
+- `measured`: list of dicts of `what`, `command`, `seeds`, `machine`, `versions`, `recorded` (a
+  date) and `source` (`"raw"`: from files of the run, which are here or were read by a script;
+  `"transcribed"`: from what was written down then);
 - `tables`: dict from a key to `columns` (texts, or dicts of `name`, `digits` behind the point and
-  `sign`) and `rows`, or to `columns` and `summary_of` (the `results.json` of a script in the same
-  folder, whose `summary` has the rows; a column's `key` is the measure's name there);
-- `headline`, where README quotes it: `claim`, `result`, `seeds`, and `digits`, `sign`, `unit` of it.
+  `sign`) and `rows`. Where a script wrote them, `file` (in the same folder) and `list` (its names
+  in the file, parted by dots) stand instead of `rows`, and a column takes the `key` of a row, or as
+  `interval` three of its keys, or one key of three numbers. `summary_of` is a `file` whose list is
+  its `summary`;
+- `headlines`, where README quotes some: list of dicts of `order`, `claim`, `result`, `seeds`, and
+  `digits`, `sign`, `unit` of the result; or `file`, `list` and `key` or `interval` for `result`.
 
 A cell is a text, a number, a list of numbers (one a seed), `null` (not measured), or a dict: `mean`
 and `sd`, or `value`, `low` and `high` of a 95% interval. Other kinds of cells are an error.
@@ -90,10 +94,13 @@ def table_text(table, folder):
 
     Args:
         table: As in `results.json`.
-        folder: Where the file is that `summary_of` names.
+        folder: Where the file is that the table names.
     """
     columns = [{"name": c} if isinstance(c, str) else c for c in table["columns"]]
-    rows = _summary(table, columns, folder) if "summary_of" in table else table["rows"]
+    rows = table.get("rows")
+    if rows is None:
+        found = _in_file(table, folder)
+        rows = [[_cell_of(row, column) for column in columns] for row in found]
     texts = []
     for row in rows:
         if len(row) != len(columns):
@@ -104,13 +111,29 @@ def table_text(table, folder):
     return _markdown([[c["name"] for c in columns], *texts], numeric)
 
 
-def _summary(table, columns, folder):
-    summary = json.loads((folder / table["summary_of"]).read_text("utf-8"))["summary"]
-    return [[row[column["key"]] for column in columns] for row in summary]
+def _in_file(table, folder):
+    """What a table or a headline takes from a file that a script wrote."""
+    if "summary_of" in table:
+        path, names = folder / table["summary_of"], "summary"
+    else:
+        path, names = folder / table["file"], table["list"]
+    found = json.loads(path.read_text("utf-8"))
+    for name in names.split("."):
+        found = found[int(name)] if isinstance(found, list) else found[name]
+    return found
+
+
+def _cell_of(row, column):
+    """What a column takes from a row that a script wrote."""
+    if "interval" not in column:
+        return row[column["key"]]
+    names = column["interval"]
+    values = row[names] if isinstance(names, str) else [row[name] for name in names]
+    return None if None in values else dict(zip(("value", "low", "high"), values, strict=True))
 
 
 def _markdown(rows, right=()):
-    header, *body = rows
+    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     right = right or [False] * len(header)
     line = ["--:" if r else "---" for r in right]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, line, *body)) + "\n"
@@ -118,21 +141,25 @@ def _markdown(rows, right=()):
 
 def measured_text(results):
     """Where, when and how a page's numbers were measured."""
-    rows = [["`{}`".format(m[k]) if k == "command" else m[k] for k in MEASURED] for m in results]
+    rows = [[f"`{m[k]}`" if k == "command" else m[k] for k in MEASURED] for m in results]
     return _markdown([list(MEASURED), *rows])
 
 
-def headline_text(headline):
+def headline_text(headline, folder):
     """A headline's number with its unit and interval."""
-    text = cell_text(headline["result"], headline.get("digits"), headline.get("sign", False))
-    return f"{text} {headline['unit']}".strip()
+    if "file" in headline:
+        result = _cell_of(_in_file(headline, folder), headline)
+    else:
+        result = headline["result"]
+    text = cell_text(result, headline.get("digits"), headline.get("sign", False))
+    return f"{text} {headline.get('unit', '')}".strip()
 
 
 # --- Pages -----------------------------------------------------------------------------------
 
 
 def read_results():
-    """Dict from a page's name to its results, in the pages' order by title of the paper's part."""
+    """Dict from a page's name to its results."""
     found = {}
     for path in sorted(HERE.glob("*/results.json")):
         try:
@@ -171,7 +198,7 @@ def pages(results):
         index.append([link, found["paper"], found["claim"], found["outcome"]])
         for headline in found.get("headlines", []):
             link = f"[{headline['claim']}](docs/results/{name}.md)"
-            row = [link, headline_text(headline), headline["seeds"]]
+            row = [link, headline_text(headline, folder), headline["seeds"]]
             headlines.append((headline["order"], row))
     made[HERE / "index.md"] = page_text(HERE / "index.md", {"pages": _markdown(index)})
     rows = [["what", "result", "from"], *(row for _, row in sorted(headlines))]

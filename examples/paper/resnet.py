@@ -141,6 +141,8 @@ def train(spec, data, options, work):
         optimizer=make_optimizer(optimizer, schedule),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        # Compiling takes longer than a few dozen steps.
+        jit_compile="auto" if options.steps > 100 else False,
     )
     progress = training.Progress(work, name, per_epoch, size, "images")
     done = progress.restore(model)

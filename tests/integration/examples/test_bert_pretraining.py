@@ -90,7 +90,7 @@ def test_too_short_a_text_is_an_error_that_names_it(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", "15", "--warmup", "5"], "--steps 15 must be a multiple of --epochs 8"),
+        (["--steps", "16", "--warmup", "5"], "--steps 16 must be a multiple of --epochs 5"),
         (["--warmup", "3000"], "must be below --steps"),
         (["--hidden", "100"], "multiple of 64"),
         (["--validation-text", "a"], "needs --text"),
