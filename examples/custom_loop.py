@@ -11,6 +11,8 @@ CPU, the same loop takes the same steps: gradients are summed before they are cl
 
 import argparse
 
+from keras_acclip._utils.commands import Parser
+
 FEATURES, BATCH, STEPS = 20, 32, 500
 
 
@@ -75,9 +77,7 @@ def train(strategy, truth):
 
 def main(arguments=None):
     """Reads the command line, trains and says how far the weights are from the truth."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicas", type=int, choices=(1, 2, 4), default=1)
     options = parser.parse_args(arguments)
     import keras

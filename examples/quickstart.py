@@ -5,8 +5,9 @@
 It learns to spell Python's own help, letter by letter, in half a minute on two cores.
 """
 
-import argparse
 from pydoc_data.topics import topics  # Text that every machine has.
+
+from keras_acclip._utils.commands import Parser
 
 
 def load_text(length=32):
@@ -36,7 +37,7 @@ def build_model(length=32, width=64, characters=128):
 
 def main(arguments=None):
     """Trains, measures and draws."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default="noise.png", help="the picture; default: %(default)s")
     options = parser.parse_args(arguments)
     import keras

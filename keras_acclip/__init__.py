@@ -24,16 +24,18 @@ __version__ = "0.1.0"
 
 __all__ = ["ACClip", "CClip", "Clip", "GClip", "GradientNoise", "noise", "rules", "thresholds"]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "ACClip": "keras_acclip.optimizers.acclip",
-        "CClip": "keras_acclip.optimizers.cclip",
-        "Clip": "keras_acclip.optimizers.clip",
-        "GClip": "keras_acclip.optimizers.gclip",
-        "GradientNoise": "keras_acclip.noise.callback",
-        "noise": "noise",
-        "rules": "rules",
-        "thresholds": "thresholds",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "ACClip": "keras_acclip.optimizers.acclip",
+            "CClip": "keras_acclip.optimizers.cclip",
+            "Clip": "keras_acclip.optimizers.clip",
+            "GClip": "keras_acclip.optimizers.gclip",
+            "GradientNoise": "keras_acclip.noise.callback",
+            "noise": "noise",
+            "rules": "rules",
+            "thresholds": "thresholds",
+        },
+    )

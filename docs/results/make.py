@@ -33,6 +33,8 @@ import re
 import sys
 from pathlib import Path
 
+from keras_acclip._utils.commands import Parser
+
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
 MEASURED = ("what", "command", "seeds", "machine", "versions", "recorded", "source")
@@ -208,9 +210,7 @@ def pages(results):
 
 def main(arguments=None):
     """Writes the pages, or checks them. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     options = parser.parse_args(arguments)
     try:

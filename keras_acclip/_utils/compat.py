@@ -129,6 +129,15 @@ def tf_keras_variable_index(optimizer: Any, variable: Variable) -> int | None:
     return optimizer._index_dict.get(optimizer._var_key(variable))
 
 
+def overwrite_with_average(optimizer: Any, variables: Sequence[Variable]) -> None:
+    """Puts a Keras 2 optimizer's exponential moving averages into their variables.
+
+    `Optimizer._overwrite_model_variables_with_average_value`: the public
+    `finalize_variable_values` does so only for subclasses that don't override it.
+    """
+    optimizer._overwrite_model_variables_with_average_value(variables)
+
+
 def mark_built(optimizer: Any) -> None:
     """Tells a Keras 2 optimizer that its slots are made.
 

@@ -44,18 +44,20 @@ __all__ = [
     "run",
 ]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "compare": "compare",
-        "configs": "configs",
-        "data": "data",
-        "experiments": "experiments",
-        "MetricsAction": "actions",
-        "NoiseAction": "actions",
-        "CheckpointError": "checkpoints",
-        "last_checkpoint": "checkpoints",
-        "run": "runner",
-        "Trainer": "trainer",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "compare": "compare",
+            "configs": "configs",
+            "data": "data",
+            "experiments": "experiments",
+            "MetricsAction": "actions",
+            "NoiseAction": "actions",
+            "CheckpointError": "checkpoints",
+            "last_checkpoint": "checkpoints",
+            "run": "runner",
+            "Trainer": "trainer",
+        },
+    )

@@ -36,19 +36,21 @@ __all__ = [
     "tails",
 ]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "Advice": "advice",
-        "GradientNoise": "callback",
-        "NoiseMeter": "measure",
-        "NoiseSample": "sample",
-        "TailEstimate": "tails",
-        "Verdict": "tails",
-        "classify": "tails",
-        "hill": "tails",
-        "measure_noise": "measure",
-        "plots": "plots",
-        "tails": "tails",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "Advice": "advice",
+            "GradientNoise": "callback",
+            "NoiseMeter": "measure",
+            "NoiseSample": "sample",
+            "TailEstimate": "tails",
+            "Verdict": "tails",
+            "classify": "tails",
+            "hill": "tails",
+            "measure_noise": "measure",
+            "plots": "plots",
+            "tails": "tails",
+        },
+    )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ACClip", "CClip", "Clip", "GClip"]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__, {"ACClip": "acclip", "CClip": "cclip", "Clip": "clip", "GClip": "gclip"}
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__, {"ACClip": "acclip", "CClip": "cclip", "Clip": "clip", "GClip": "gclip"}
+    )

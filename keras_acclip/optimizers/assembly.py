@@ -11,13 +11,24 @@ from keras_acclip._utils.typing import Variable
 from keras_acclip.optimizers.step import Cell, Counters, Settings, Step
 
 
-def check_averaging(averaging: str | None, use_ema: bool) -> None:
+def check_averaging(averaging: str | None, use_ema: bool, built: bool) -> None:
     """Checks the argument `averaging`.
 
+    Args:
+        averaging: Its new value.
+        use_ema: Whether Keras keeps an average.
+        built: Whether the slots have been made, of which each average is one.
+
     Raises:
-        ValueError: If it is neither `None` nor `"linear"`, or `use_ema` is set as well.
+        ValueError: If it is neither `None` nor `"linear"`, `use_ema` is set as well, or the slots
+            have been made.
     """
     arguments.one_of("averaging", averaging, (None, "linear"))
+    if built:
+        raise ValueError(
+            "Argument `averaging` can't be set after the first step, when the slots have been "
+            f"made. Received: averaging={averaging!r}"
+        )
     if averaging and use_ema:
         raise ValueError(
             "Arguments `averaging` and `use_ema` exclude each other: both decide what the "

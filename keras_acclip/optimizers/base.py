@@ -13,6 +13,12 @@ from keras_acclip import rules
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers import assembly, held, notices
+from keras_acclip.optimizers.hyperparameter import (
+    Checked,
+    compiles,
+    optional_length,
+    optional_rate,
+)
 from keras_acclip.optimizers.step import (
     Counters,
     Scalars,
@@ -46,6 +52,10 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         averaging: See `keras_acclip.ACClip`, like all other arguments.
     """
 
+    weight_decay = Checked(optional_rate)
+    projection_radius = Checked(optional_length)
+    jit_compile = Checked(compiles)
+
     def __init__(
         self,
         rule: rules.Rule,
@@ -58,31 +68,26 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         weight_decay: float | None,
         **kwargs: Any,
     ) -> None:
-        if weight_decay is not None:
-            weight_decay = arguments.real("weight_decay", weight_decay, low=0.0)
         super().__init__(
             learning_rate=_checked_rate(learning_rate), weight_decay=weight_decay, **kwargs
         )
-        assembly.check_averaging(averaging, self.use_ema)
         self._slot_names = None
         self.rule = rule
-        self.averaging = averaging
-        if projection_radius is not None:
-            projection_radius = arguments.positive("projection_radius", projection_radius)
         self.projection_radius = projection_radius
-        self.jit_compile = arguments.one_of("jit_compile", jit_compile, ("auto", True, False))
+        self.jit_compile = jit_compile
         if OBSTACLE:
             self._refuse(OBSTACLE)
         self._strategy = execution.strategy()
+        # The order in which variables are made is that of saved files.
+        self._averaged_steps: Variable = None
+        self.averaging = averaging
+        self._skipped_steps: Variable = None
+        self._last_skipped: Variable = None
+        self.skip_nonfinite = skip_nonfinite
         self._threshold = None
         if rule.has_threshold:
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
-        # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
-        self._averaged_steps = self._counter("averaged_steps") if self.averaging else None
-        self._skipped_steps: Variable = None
-        self._last_skipped: Variable = None
-        self.skip_nonfinite = skip_nonfinite
         self.compiled_steps = {}
 
     def __repr__(self) -> str:
@@ -113,6 +118,19 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     def rule(self, rule: rules.Rule) -> None:
         assembly.check_rule(type(self).__name__, rule, self._slot_names)
         self._rule = rule
+
+    @property
+    def averaging(self) -> Literal["linear"] | None:
+        """Which average of the weights is kept; it can be set before the first step."""
+        return self._averaging
+
+    @averaging.setter
+    def averaging(self, averaging: Literal["linear"] | None) -> None:
+        assembly.check_averaging(averaging, self.use_ema, self._slot_names is not None)
+        self._averaging: Literal["linear"] | None = averaging
+        if averaging and self._averaged_steps is None:
+            # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
+            self._averaged_steps = self._counter("averaged_steps")
 
     @property
     def skip_nonfinite(self) -> bool:
@@ -148,14 +166,12 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._slot_names = self.rule.slots
         shaped = [not assembly.is_overwritten(v) for v in variables]
-        self._slots = [
-            {name: self._slot(v, name) for name in self.rule.slots if has_slots}
-            for v, has_slots in zip(variables, shaped, strict=True)
-        ]
-        self._averages = [
-            self._slot(v, "linear_average") if self.averaging and has_slots else None
-            for v, has_slots in zip(variables, shaped, strict=True)
-        ]
+        self._slots, self._averages = [], []
+        for v, has_slots in zip(variables, shaped, strict=True):
+            names = self.rule.slots if has_slots else ()
+            self._slots.append({name: self._slot(v, name) for name in names})
+            averages = self.averaging and has_slots
+            self._averages.append(self._slot(v, "linear_average") if averages else None)
 
     def _backend_update_step(
         self, grads: Sequence[Gradient], trainable_variables: Sequence[Variable], learning_rate: Any

@@ -13,6 +13,7 @@ from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers import clipping, held, notices
 from keras_acclip.optimizers.base import OBSTACLE, Schedule, Threshold, execution
+from keras_acclip.optimizers.hyperparameter import Checked, compiles
 from keras_acclip.optimizers.step import Scalars
 
 ops: Ops = keras.ops
@@ -70,6 +71,9 @@ class Clip(keras.optimizers.Optimizer):
         [Zhang et al., 2020](https://arxiv.org/abs/1912.03194), Sections 3 and 4.
     """
 
+    skip_nonfinite = Checked(arguments.flag)
+    jit_compile = Checked(compiles)
+
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
@@ -90,11 +94,11 @@ class Clip(keras.optimizers.Optimizer):
             **taken_over,
         )
         self.inner_optimizer = optimizer
+        self._by: clipping.By = by
         for setting, nothing in _TAKEN_OVER.items():
             setattr(optimizer, setting, nothing)
-        self.by: clipping.By = by
-        self.skip_nonfinite = arguments.flag("skip_nonfinite", skip_nonfinite)
-        self.jit_compile = arguments.one_of("jit_compile", jit_compile, ("auto", True, False))
+        self.skip_nonfinite = skip_nonfinite
+        self.jit_compile = jit_compile
         if OBSTACLE:
             self._refuse(OBSTACLE)
         self._strategy = execution.strategy()
@@ -134,6 +138,11 @@ class Clip(keras.optimizers.Optimizer):
     def variables(self) -> list[Variable]:
         """Its own variables and the optimizer's."""
         return super().variables + self.inner_optimizer.variables
+
+    @property
+    def by(self) -> clipping.By:
+        """What is clipped: all variables' norm, each variable's, or each coordinate."""
+        return self._by
 
     @property
     def threshold(self) -> Any:

@@ -34,15 +34,17 @@ __all__ = [
     "strongly_convex_constants",
 ]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "ACClip": "acclip",
-        "CClip": "cclip",
-        "Clip": "clip",
-        "GClip": "gclip",
-        "GradientNoise": "keras_acclip.noise.callback_tf_keras",
-        "PowerThreshold": "thresholds",
-        "strongly_convex_constants": "thresholds",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "ACClip": "acclip",
+            "CClip": "cclip",
+            "Clip": "clip",
+            "GClip": "gclip",
+            "GradientNoise": "keras_acclip.noise.callback_tf_keras",
+            "PowerThreshold": "thresholds",
+            "strongly_convex_constants": "thresholds",
+        },
+    )

@@ -14,6 +14,7 @@ from keras_acclip import rules
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Variable
 from keras_acclip.optimizers import assembly, execution, held, notices, tensorflow_ops
+from keras_acclip.optimizers.hyperparameter import Checked, optional_length, optional_rate
 from keras_acclip.optimizers.step import Counters, Scalars, Settings, Step, is_narrow, take
 
 Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
@@ -30,6 +31,10 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         averaging: See `keras_acclip.tf_keras.ACClip`, like all other arguments.
     """
 
+    weight_decay = Checked(optional_rate)
+    projection_radius = Checked(optional_length)
+    jit_compile = Checked(arguments.flag)
+
     def __init__(
         self,
         rule: rules.Rule,
@@ -43,29 +48,24 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         name: str | None,
         **kwargs: Any,
     ) -> None:
-        if weight_decay is not None:
-            weight_decay = arguments.real("weight_decay", weight_decay, low=0.0)
         kwargs |= {"name": name or type(self).__name__, "weight_decay": weight_decay}
         super().__init__(**kwargs)
         self._learning_rate = compat.build_learning_rate(self, _checked_rate(learning_rate))
-        assembly.check_averaging(averaging, self.use_ema)
         self._slot_names = None
         self.rule = rule
-        self.averaging = averaging
-        if projection_radius is not None:
-            projection_radius = arguments.positive("projection_radius", projection_radius)
         self.projection_radius = projection_radius
         # Keras 2 itself compiles on GPUs alone.
-        self.jit_compile = arguments.flag("jit_compile", jit_compile)
+        self.jit_compile = jit_compile
         self._strategy = execution.strategy()
-        self._threshold = None
-        if rule.has_threshold:
-            self._threshold = held.hold(threshold, Schedule, self._number, floatx())
-        # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
-        self._averaged_steps = self._counter("averaged_steps") if averaging else None
+        # The order in which variables are made is that of saved files.
+        self._averaged_steps: Variable = None
+        self.averaging = averaging
         self._skipped_steps: Variable = None
         self._last_skipped: Variable = None
         self.skip_nonfinite = skip_nonfinite
+        self._threshold = None
+        if rule.has_threshold:
+            self._threshold = held.hold(threshold, Schedule, self._number, floatx())
         self.compiled_steps = compat.untracked(self, {})
 
     def __repr__(self) -> str:
@@ -96,6 +96,19 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         if isinstance(learning_rate, numbers.Real):
             learning_rate = _checked_rate(learning_rate)
         compat.set_learning_rate(tf_keras.optimizers.Optimizer, self, learning_rate)
+
+    @property
+    def averaging(self) -> Literal["linear"] | None:
+        """Which average of the weights is kept; it can be set before the first step."""
+        return self._averaging
+
+    @averaging.setter
+    def averaging(self, averaging: Literal["linear"] | None) -> None:
+        assembly.check_averaging(averaging, self.use_ema, self._slot_names is not None)
+        self._averaging: Literal["linear"] | None = averaging
+        if averaging and self._averaged_steps is None:
+            # Iterations won't do: they count steps left out, here or by a loss-scaling optimizer.
+            self._averaged_steps = self._counter("averaged_steps")
 
     @property
     def skip_nonfinite(self) -> bool:
@@ -136,10 +149,10 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         compat.mark_built(self)
         self._trainable_variables = compat.untracked(self, list(var_list))
         self._slot_names = self.rule.slots
-        self._slots = [{name: self._slot(v, name) for name in self.rule.slots} for v in var_list]
-        self._averages = [
-            self._slot(v, "linear_average") if self.averaging else None for v in var_list
-        ]
+        self._slots, self._averages = [], []
+        for v in var_list:
+            self._slots.append({name: self._slot(v, name) for name in self.rule.slots})
+            self._averages.append(self._slot(v, "linear_average") if self.averaging else None)
 
     def _deduplicate_sparse_grad(self, grads: list[Gradient]) -> list[Gradient]:
         """Does nothing: the step sums repeated rows, in static shapes."""
@@ -195,7 +208,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
             if self.ema_overwrite_frequency:
                 tf.cond(
                     tf.equal((self.iterations + 1) % self.ema_overwrite_frequency, 0),
-                    lambda: self._overwrite_model_variables_with_average_value(variables),
+                    lambda: compat.overwrite_with_average(self, variables),
                     lambda: None,
                 )
         return self.iterations.assign_add(1)

@@ -14,6 +14,7 @@ from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient
 from keras_acclip.optimizers import clipping, execution, held, notices
 from keras_acclip.optimizers import tensorflow_ops as ops
+from keras_acclip.optimizers.hyperparameter import Checked
 from keras_acclip.optimizers.step import Scalars
 from keras_acclip.tf_keras.base import Schedule, Threshold, deserialized, floatx, number, serialized
 
@@ -60,6 +61,9 @@ class Clip(tf_keras.optimizers.Optimizer):
         [Zhang et al., 2020](https://arxiv.org/abs/1912.03194), Sections 3 and 4.
     """
 
+    skip_nonfinite = Checked(arguments.flag)
+    jit_compile = Checked(arguments.flag)
+
     def __init__(
         self,
         optimizer: tf_keras.optimizers.Optimizer,
@@ -74,9 +78,9 @@ class Clip(tf_keras.optimizers.Optimizer):
         clipping.check_threshold(threshold, by)
         super().__init__(name=name or "Clip")
         self.inner_optimizer = optimizer
-        self.by: clipping.By = by
-        self.skip_nonfinite = arguments.flag("skip_nonfinite", skip_nonfinite)
-        self.jit_compile = arguments.flag("jit_compile", jit_compile)
+        self._by: clipping.By = by
+        self.skip_nonfinite = skip_nonfinite
+        self.jit_compile = jit_compile
         self._strategy = execution.strategy()
         self._moving = threshold if isinstance(threshold, thresholds.MOVING) else None
         self._threshold = None
@@ -103,6 +107,11 @@ class Clip(tf_keras.optimizers.Optimizer):
     def variables(self) -> Any:
         """Its own variables and the optimizer's."""
         return compat.callable_list([*super().variables, *self.inner_optimizer.variables])
+
+    @property
+    def by(self) -> clipping.By:
+        """What is clipped: all variables' norm, each variable's, or each coordinate."""
+        return self._by
 
     @property
     def threshold(self) -> Any:
@@ -235,7 +244,7 @@ class Clip(tf_keras.optimizers.Optimizer):
             indices,
             gradients,
             taus,
-            self.skip_nonfinite,
+            bool(self.skip_nonfinite),
             ops,
             execution.NORM_SLICES,
         )

@@ -33,15 +33,17 @@ __all__ = [
     "shipped",
 ]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "find": "files",
-        "shipped": "files",
-        "ACClipConfig": "optimizers",
-        "CClipConfig": "optimizers",
-        "GClipConfig": "optimizers",
-        "OptimizationConfig": "optimizers",
-        "OptimizerConfig": "optimizers",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "find": "files",
+            "shipped": "files",
+            "ACClipConfig": "optimizers",
+            "CClipConfig": "optimizers",
+            "GClipConfig": "optimizers",
+            "OptimizationConfig": "optimizers",
+            "OptimizerConfig": "optimizers",
+        },
+    )

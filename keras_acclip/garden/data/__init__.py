@@ -32,17 +32,19 @@ __all__ = [
     "sentence_files",
 ]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "PACKAGES": "pretraining",
-        "make_pretraining_data": "pretraining",
-        "make_questions": "questions",
-        "Recipe": "recipe",
-        "sentence_files": "sentences",
-        "DataError": "shards",
-        "Windows": "squad",
-        "make_squad_data": "squad",
-        "read_squad": "squad_files",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "PACKAGES": "pretraining",
+            "make_pretraining_data": "pretraining",
+            "make_questions": "questions",
+            "Recipe": "recipe",
+            "sentence_files": "sentences",
+            "DataError": "shards",
+            "Windows": "squad",
+            "make_squad_data": "squad",
+            "read_squad": "squad_files",
+        },
+    )

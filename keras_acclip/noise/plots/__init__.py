@@ -46,19 +46,21 @@ __all__ = [
     "variance_growth",
 ]
 
-__getattr__, __dir__ = lazy.attach(
-    __name__,
-    {
-        "NORM": "look",
-        "evolution": "several",
-        "grid": "several",
-        "hill_plot": "single",
-        "histogram": "single",
-        "panel": "single",
-        "save": "look",
-        "side_by_side": "several",
-        "style": "look",
-        "tail": "single",
-        "variance_growth": "single",
-    },
-)
+# Type checkers would otherwise take any name for one of the package.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "NORM": "look",
+            "evolution": "several",
+            "grid": "several",
+            "hill_plot": "single",
+            "histogram": "single",
+            "panel": "single",
+            "save": "look",
+            "side_by_side": "several",
+            "style": "look",
+            "tail": "single",
+            "variance_growth": "single",
+        },
+    )

@@ -105,6 +105,16 @@ def test_keras_2_optimizers():
     assert compat.shared_name(tf.Variable([1.0], name="kernel")) == "kernel"
 
 
+def test_keras_2_averages_take_their_variables_place():
+    optimizer = tf_keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    variable = tf.Variable([1.0])
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    averages = [float(v[0]) for v in optimizer.variables if "average" in v.name]
+    variable.assign([5.0])
+    compat.overwrite_with_average(optimizer, [variable])
+    assert [float(variable[0])] == averages
+
+
 def test_merge_call():
     strategy = paths.two_replicas()
     with strategy.scope():

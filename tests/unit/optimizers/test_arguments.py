@@ -66,11 +66,37 @@ def test_values_that_are_set_are_checked_too(version):
         ("learning_rate", -1.0),
         ("learning_rate", 1e-49),
         ("momentum", 2.0),
+        ("projection_radius", -1.0),
+        ("weight_decay", -0.1),
+        ("averaging", "polyak"),
     ]:
         with pytest.raises(ValueError, match=f"`{name}`.*Received"):
             setattr(optimizer, name, value)
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
     assert float(optimizer.threshold) == 0.5
+    for name, error in [("jit_compile", (ValueError, TypeError)), ("skip_nonfinite", TypeError)]:
+        with pytest.raises(error, match=f"`{name}`.*Received"):
+            setattr(optimizer, name, "always")
+        with pytest.raises(error, match=f"`{name}`.*Received"):
+            setattr(version.Clip(optimizer), name, "always")
+    with pytest.raises(AttributeError):
+        version.Clip(optimizer).by = "coordinate"
+
+
+def test_averaging_is_set_before_the_first_step_or_not_at_all(version):
+    optimizer = version.GClip(0.5)
+    optimizer.averaging = "linear"
+    variables = version.make_variables([np.float32([1.0])])
+    for _ in range(2):
+        versions.update(optimizer, [[1.0]], variables)
+    # x0 = 1 and x1 = 0.5 have the weights 1 and 2.
+    optimizer.finalize_variable_values(variables)
+    assert float(np.asarray(variables[0])[0]) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match=r"`averaging`.*after the first step"):
+        optimizer.averaging = None
+    optimizer = version.GClip(use_ema=True)
+    with pytest.raises(ValueError, match="`averaging` and `use_ema`"):
+        optimizer.averaging = "linear"
 
 
 def test_arguments_that_exclude_each_other(version):

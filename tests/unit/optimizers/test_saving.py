@@ -130,3 +130,18 @@ def test_backup_and_restore_resumes_bit_for_bit(name, tmp_path):
         except KeyboardInterrupt:
             assert stop
     assert_same(state(unbroken), state(broken))
+
+
+def test_variables_keep_the_order_of_files_that_people_have(version):
+    """Keras reads a saved optimizer by position."""
+    optimizer = version.ACClip(step_size="rms", averaging="linear", skip_nonfinite=True)
+    optimizer.build(version.make_variables([np.zeros(2, "float32"), np.zeros(3, "float32")]))
+    names = [v.name.split(":")[0].split("/")[0] for v in optimizer.variables]
+    kinds = ("moment", "threshold_power", "second_moment", "linear_average")
+    slots = [max((k for k in kinds if k in name), key=len) for name in names[-8:]]
+    assert slots == [*kinds, *kinds]
+    scalars = [name for name in names[:-8] if name not in ("iteration", "learning_rate")]
+    assert scalars == ["averaged_steps", "skipped_steps", "last_step_skipped"]
+    optimizer = version.GClip(skip_nonfinite=True)
+    names = [v.name.split(":")[0] for v in optimizer.variables]
+    assert names[-1] == ("threshold" if version.name == "Keras 3" else "last_step_skipped")

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_acclip._utils import compat
+
 from .. import masked_lm
 from ..plans import name_of, run_of
 from ..training import WarmupLinearDecay, fit_in_stages
@@ -43,7 +45,7 @@ class StepSize(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         """One step: x ← x − h·g, then v ← β2·v + (1−β2)·g²."""
         rate, g = ops.cast(learning_rate, variable.dtype), tf.convert_to_tensor(gradient)
-        v = self.mean_squares[self._get_variable_index(variable)]
+        v = self.mean_squares[compat.variable_index(self, variable)]
         step = STEPS[self.step](v, g, rate, self.beta_2, self.epsilon, ops)
         self.assign_sub(variable, step * g)
         self.assign(v, self.beta_2 * v + (1 - self.beta_2) * g * g)
