@@ -82,7 +82,7 @@ def _number(value, digits, sign=False):
     if isinstance(value, int) and digits is None:
         text = f"{value:{'+' if sign else ''},}"
     elif digits is None:
-        text = f"{value:{'+' if sign else ''}.3g}"
+        text = re.sub(r"e([+-])0", r"e\1", f"{value:{'+' if sign else ''}.3g}")
     else:
         text = f"{value:{'+' if sign else ''},.{digits}f}"
     return text.replace("-", "−")

@@ -84,7 +84,7 @@ def test_results_that_do_not_fit_their_page_are_named(copy, change, message, cap
         ("text", {}, "text"),
         (None, {}, "–"),
         (0.002, {}, "0.002"),
-        (1e-5, {}, "1e-05"),
+        (1e-5, {}, "1e−5"),
         (12345, {}, "12,345"),
         (5.1, {"digits": 3}, "5.100"),
         (-5.1, {"digits": 3}, "−5.100"),
