@@ -3,7 +3,7 @@
 A rule turns a gradient into the *step* that is subtracted from the parameters, x ← x − step. It
 is a frozen dataclass that holds its hyperparameters, checked. It calls an array namespace `ops`
 with `abs`, `concatenate`, `cond`, `isnan`, `logical_and`, `maximum`, `minimum`, `ones_like`,
-`reshape`, `sqrt`, `square`, `stack`, `sum`, `where` and `zeros`: `keras.ops` has them all.
+`reshape`, `sqrt`, `square`, `stack`, `sum`, `where` and `zeros_like`: `keras.ops` has them all.
 
 Reference: Zhang et al., "Why are Adaptive Methods Good for Attention Models?", NeurIPS 2020
 (https://arxiv.org/abs/1912.03194).
@@ -69,6 +69,12 @@ class Rule(Protocol):
         ops: Ops,
     ) -> tuple[Array, tuple[Array, ...]]:
         """Returns the step to subtract, and the new slots."""
+        ...
+
+    def clipped(
+        self, gradient: Array, slots: Sequence[Array], *, threshold: Array, ops: Ops
+    ) -> tuple[Array, Array]:
+        """Returns which coordinates were clipped by the step that made these slots, and τ."""
         ...
 
 
@@ -148,6 +154,22 @@ class GClip:
         """
         return _momentum_step(self, gradient, slots, learning_rate)
 
+    def clipped(
+        self, gradient: Array, slots: Sequence[Array], *, threshold: Array, ops: Ops
+    ) -> tuple[Array, Array]:
+        """None of the coordinates by itself: `factor` clips all together.
+
+        Args:
+            gradient: min(τ/‖g‖, 1)·g.
+            slots: Not used.
+            threshold: τ, a scalar.
+            ops: Namespace of array functions.
+
+        Returns:
+            Booleans of the gradient's shape, and τ.
+        """
+        return ops.abs(gradient) < 0, threshold
+
 
 @dataclass(frozen=True)
 class CClip:
@@ -211,6 +233,22 @@ class CClip:
         """
         gradient = clipped_coordinates(gradient, threshold, ops)
         return _momentum_step(self, gradient, slots, learning_rate)
+
+    def clipped(
+        self, gradient: Array, slots: Sequence[Array], *, threshold: Array, ops: Ops
+    ) -> tuple[Array, Array]:
+        """Which coordinates a step clips.
+
+        Args:
+            gradient: g.
+            slots: Not used.
+            threshold: τ, a scalar; below 0 it counts as 0.
+            ops: Namespace of array functions.
+
+        Returns:
+            Booleans of the gradient's shape, and τ.
+        """
+        return ops.abs(gradient) > ops.maximum(threshold, ops.zeros_like(threshold)), threshold
 
 
 @dataclass(frozen=True)
@@ -315,6 +353,23 @@ class ACClip:
             kept += (v,)
         return (learning_rate * moment) * (tau / denominator), kept
 
+    def clipped(
+        self, gradient: Array, slots: Sequence[Array], *, threshold: Array, ops: Ops
+    ) -> tuple[Array, Array]:
+        """Which coordinates were clipped by the step that made these slots: where |m| + ε > τ.
+
+        Args:
+            gradient: Not used.
+            slots: The new m and τ^α.
+            threshold: Not used: the threshold is a slot.
+            ops: Namespace of array functions.
+
+        Returns:
+            Booleans of the slots' shape, and τ of the same.
+        """
+        moment, tau = slots[0], _root(slots[1], self.alpha, ops)
+        return ops.abs(moment) + max(self.epsilon, _TINY) > tau, tau
+
 
 def config(rule: Rule) -> dict[str, float | bool | str]:
     """A rule's hyperparameters, from which its class makes it again."""
@@ -374,7 +429,8 @@ def clipped_coordinates(gradient: Array, threshold: Array, ops: Ops) -> Array:
         threshold: τ, a scalar; below 0 it counts as 0.
         ops: Namespace of array functions.
     """
-    tau = ops.maximum(threshold, 0 * threshold)
+    # Not 0·τ: a threshold that moves is infinite at first.
+    tau = ops.maximum(threshold, ops.zeros_like(threshold))
     clipped = ops.minimum(ops.maximum(gradient, -tau), tau)
     return ops.where(ops.isnan(gradient), gradient, clipped)
 
@@ -408,7 +464,7 @@ def power_threshold(step: Array, scale: float, alpha: float) -> Array:
 
 def _at_most(norm: Array, bound: Array, ops: Ops) -> Array:
     """min(bound/norm, 1), of a norm that may be 0 and a bound that counts as 0 below it."""
-    bound = ops.maximum(bound, 0 * bound)
+    bound = ops.maximum(bound, ops.zeros_like(bound))
     return ops.where(norm > bound, bound / norm, ops.ones_like(norm))
 
 

@@ -24,6 +24,10 @@ class ACClip(RuleOptimizer):
     Arguments are attributes too. One that is set between steps holds from the next step on, and new
     rates compile nothing anew; `averaging` and `step_size="rms"` must be set before the first.
 
+    `optimizer.clipping` holds what was clipped so far: steps, norms, shares. One step in
+    `optimizer.record_every` (8; it can be set) is looked at, since a norm costs a pass over the
+    gradients.
+
     Args:
         learning_rate: A float, a `LearningRateSchedule`, or a callable without arguments.
             Defaults to `0.001`.

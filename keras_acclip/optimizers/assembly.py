@@ -8,7 +8,9 @@ from typing import Any
 from keras_acclip import rules
 from keras_acclip._utils import arguments
 from keras_acclip._utils.typing import Variable
+from keras_acclip.optimizers import held, record
 from keras_acclip.optimizers.step import Cell, Counters, Settings, Step
+from keras_acclip.thresholds import Moving
 
 
 def check_averaging(averaging: str | None, use_ema: bool, built: bool) -> None:
@@ -57,14 +59,16 @@ def check_rule(method: str, rule: rules.Rule, slot_names: Sequence[str] | None) 
     )
 
 
-def settings(optimizer: Any) -> Settings:
-    """The settings of an optimizer's next step."""
+def settings(optimizer: Any, moving: Moving | None) -> Settings:
+    """The settings of an optimizer's next step, with its threshold if it moves."""
     return Settings(
         optimizer.rule,
         optimizer.weight_decay or None,
         optimizer.averaging is not None,
         optimizer.projection_radius,
         optimizer.skip_nonfinite,
+        moving,
+        optimizer.record_every,
     )
 
 
@@ -78,6 +82,7 @@ def step(
     places: Sequence[int],
     decays: Sequence[bool],
     counters: Counters,
+    kept: record.Kept,
 ) -> Step:
     """What a step reads and assigns.
 
@@ -90,6 +95,7 @@ def step(
         places: Which threshold each one has.
         decays: Whether weight decay applies to each.
         counters: The counters.
+        kept: What is kept of the clipping.
     """
     cells = [
         Cell(variable, tuple(own[n] for n in settings.rule.slots if own), average, place, decay)
@@ -105,9 +111,22 @@ def step(
         [cell for i, cell in enumerate(cells) if i not in indices and cell.average is not None],
         [variable for variable in variables if not is_overwritten(variable)],
         counters,
+        kept,
     )
 
 
 def is_overwritten(variable: Variable) -> bool:
     """Whether the variable's gradient is its next value, as with float8 scales."""
     return getattr(variable, "overwrite_with_gradient", False)
+
+
+def places(moving: Moving | None, rule: rules.Rule, threshold: Any, paths: Sequence[str]) -> list:
+    """Which threshold each variable has: of one that moves with each, its row."""
+    if moving is not None and not rule.clips_jointly:
+        return list(range(len(paths)))
+    return held.places(threshold, paths)
+
+
+def norms(rule: rules.Rule, variables: Sequence[Variable]) -> int:
+    """How many norms a moving threshold follows."""
+    return 1 if rule.clips_jointly else len(variables)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import keras
 
-from keras_acclip import rules
+from keras_acclip import rules, thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import assembly, held, notices
+from keras_acclip.optimizers import assembly, held, moving, notices, record
 from keras_acclip.optimizers.hyperparameter import (
     Checked,
     compiles,
@@ -40,7 +40,7 @@ else:
 ops: Ops = keras.ops
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule | Callable[[], Any]
-Threshold = float | Schedule | dict[str, Any]
+Threshold = float | Schedule | thresholds.Moving | dict[str, Any]
 
 
 class RuleOptimizer(keras.optimizers.Optimizer):
@@ -55,6 +55,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     weight_decay = Checked(optional_rate)
     projection_radius = Checked(optional_length)
     jit_compile = Checked(compiles)
+    record_every = Checked(arguments.positive_integer)
 
     def __init__(
         self,
@@ -85,9 +86,15 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._last_skipped: Variable = None
         self.skip_nonfinite = skip_nonfinite
         self._threshold = None
-        if rule.has_threshold:
+        self._moving = moving.of(threshold)
+        if rule.has_threshold and self._moving is None:
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
+        # Where all gradients' norm is known anyway, a look costs nothing.
+        self.record_every = 1 if rule.clips_jointly else 8
+        self._counts: Variable = None
+        self._sums: Variable = None
+        self._state: Variable = None
         self.compiled_steps = {}
 
     def __repr__(self) -> str:
@@ -150,6 +157,13 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         """How many steps `skip_nonfinite=True` has left out; 0 without it."""
         return 0 if self._skipped_steps is None else ops.copy(self._skipped_steps)
 
+    @property
+    def clipping(self) -> record.Record:
+        """What was clipped so far."""
+        if self._counts is None:
+            return record.read(ops.zeros(record.COUNTS), ops.zeros(record.SUMS), ops)
+        return record.read(self._counts, self._sums, ops)
+
     def build(self, variables: list[Variable]) -> None:
         """Makes the slots: of the variable's shape, and float32 for float16 and bfloat16 ones.
 
@@ -162,7 +176,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if self.built:
             return
         paths = [getattr(v, "path", v.name) for v in variables]
-        self._places = held.places(self._threshold, paths)
+        self._places = assembly.places(self._moving, self.rule, self._threshold, paths)
         super().build(variables)
         self._slot_names = self.rule.slots
         shaped = [not assembly.is_overwritten(v) for v in variables]
@@ -172,20 +186,38 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             self._slots.append({name: self._slot(v, name) for name in names})
             averages = self.averaging and has_slots
             self._averages.append(self._slot(v, "linear_average") if averages else None)
+        self._counts = self._numbers("clipping_counts", (record.COUNTS,), "int32")
+        self._sums = self._numbers("clipping_sums", (record.SUMS,), "float32")
+        if self._moving is not None:
+            shape = (assembly.norms(self.rule, variables), self._moving.width)
+            self._state = self._numbers("threshold_state", shape, "float32")
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the variables from a saved file; those of before 0.2.0 hold no record.
+
+        Args:
+            store: What `save_own_variables` filled.
+        """
+        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118
+        if self.built and len(saved) == len(self.variables) - 2 and self._state is None:
+            places = map(str, range(len(saved), len(saved) + 2))
+            values = map(ops.convert_to_numpy, (self._counts, self._sums))
+            saved |= dict(zip(places, values, strict=True))
+        super().load_own_variables(saved)
 
     def _backend_update_step(
         self, grads: Sequence[Gradient], trainable_variables: Sequence[Variable], learning_rate: Any
     ) -> None:
-        settings = assembly.settings(self)
+        settings = assembly.settings(self, self._moving)
         indices = tuple(compat.variable_index(self, v) for v in trainable_variables)
-        thresholds = ()
-        if self.rule.has_threshold:
-            thresholds = held.scalars(self._threshold, self.iterations)
+        taus = ()
+        if self._threshold is not None:
+            taus = held.scalars(self._threshold, self.iterations)
         execution.run(
             functools.partial(self._step, settings, indices),
             trainable_variables,
             grads,
-            Scalars(learning_rate, thresholds),
+            Scalars(learning_rate, taus),
             compiled=self.compiled_steps if self.jit_compile else None,
             key=(settings, indices),
             refuse=self._refuse,
@@ -203,6 +235,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             places=self._places,
             decays=[compat.decays(self, variable) for variable in variables],
             counters=Counters(self._averaged_steps, self._skipped_steps, self._last_skipped),
+            kept=record.Kept(self._counts, self._sums, self._state),
         )
 
     def _apply_weight_decay(self, variables: Sequence[Variable]) -> None:
@@ -255,7 +288,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             "skip_nonfinite": self.skip_nonfinite,
             "jit_compile": self.jit_compile,
         }
-        if self.rule.has_threshold:
+        if self._moving is not None:
+            config["threshold"] = thresholds.serialize(self._moving)
+        elif self._threshold is not None:
             config["threshold"] = held.config(
                 self._threshold,
                 keras.saving.serialize_keras_object,
@@ -277,7 +312,10 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if "threshold" in config:
             config["threshold"] = held.argument(
                 config["threshold"],
-                lambda c: keras.saving.deserialize_keras_object(c, custom_objects),
+                lambda c: (
+                    thresholds.deserialize(c)
+                    or keras.saving.deserialize_keras_object(c, custom_objects)
+                ),
             )
         return super().from_config(config, custom_objects)
 
@@ -305,9 +343,12 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return self._scalar(name, value, keras.config.floatx())
 
     def _scalar(self, name: str, value: float, dtype: str) -> Variable:
+        return self._numbers(name, (), dtype, value)
+
+    def _numbers(self, name: str, shape: tuple, dtype: str, value: float = 0) -> Variable:
         initializer: Any = keras.initializers.Constant(value)
         return self.add_variable(
-            shape=(),
+            shape=shape,
             initializer=initializer,
             dtype=dtype,
             aggregation="only_first_replica",
@@ -322,12 +363,17 @@ class ThresholdOptimizer(RuleOptimizer):
     def threshold(self) -> Any:
         """The current threshold: a scalar, or a dict from variable path to it.
 
-        A schedule's is its value at this step. A float can be set anew; a dict, for some paths.
+        A schedule's is its value at this step. One that moves is infinite before enough norms were
+        seen, and with each variable's norm an array. A float can be set anew; a dict, for some
+        paths.
         """
+        if self._moving is not None:
+            return moving.current(self._moving, self._state, self.rule.clips_jointly, ops)
         return held.current(self._threshold, self.iterations)
 
     @threshold.setter
     def threshold(self, value: float | dict[str, float]) -> None:
+        moving.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, keras.config.floatx())
 
 

@@ -11,7 +11,7 @@ import keras
 from keras_acclip import thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import clipping, held, notices
+from keras_acclip.optimizers import clipping, held, moving, notices, record
 from keras_acclip.optimizers.base import OBSTACLE, Schedule, Threshold, execution
 from keras_acclip.optimizers.hyperparameter import Checked, compiles
 from keras_acclip.optimizers.step import Scalars
@@ -102,14 +102,14 @@ class Clip(keras.optimizers.Optimizer):
         if OBSTACLE:
             self._refuse(OBSTACLE)
         self._strategy = execution.strategy()
-        self._moving = threshold if isinstance(threshold, thresholds.MOVING) else None
+        self._moving = moving.of(threshold)
         self._threshold = None
         if self._moving is None:
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
         self._state = None
-        self._counts = self._numbers("counts", (3,), "int32")
-        self._sums = self._numbers("sums", (4,), "float32")
+        self._counts = self._numbers("counts", (record.COUNTS,), "int32")
+        self._sums = self._numbers("sums", (record.SUMS,), "float32")
         self.compiled_steps = {}
 
     def __repr__(self) -> str:
@@ -149,22 +149,19 @@ class Clip(keras.optimizers.Optimizer):
         """The current threshold: a scalar, a dict from variable path to it, or, where it moves with
         each variable's norm, an array; infinite before enough norms were seen.
         """
-        if self._moving is None:
-            return held.current(self._threshold, self.iterations)
-        if self._state is None:
-            return float("inf")
-        taus = self._moving.thresholds(ops.convert_to_tensor(self._state), ops)
-        return taus[0] if self.by == "global" else taus
+        if self._moving is not None:
+            return moving.current(self._moving, self._state, self.by == "global", ops)
+        return held.current(self._threshold, self.iterations)
 
     @threshold.setter
     def threshold(self, value: float | dict[str, float]) -> None:
-        clipping.check_settable(self._moving, value)
+        moving.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, keras.config.floatx())
 
     @property
-    def clipping(self) -> clipping.Record:
+    def clipping(self) -> record.Record:
         """What was clipped so far."""
-        return clipping.record(self._counts, self._sums, ops)
+        return record.read(self._counts, self._sums, ops)
 
     @property
     def skipped_steps(self) -> Array:
@@ -239,8 +236,9 @@ class Clip(keras.optimizers.Optimizer):
         if len(taus) > 1:
             taus = [taus[self._places[i]] for i in indices]
         return clipping.clip_and_keep(
-            clipping.Clipping(self.by, self._moving),
-            clipping.Kept(self._state, self._counts, self._sums),
+            self.by,
+            self._moving,
+            record.Kept(self._counts, self._sums, self._state),
             indices,
             gradients,
             taus,
@@ -294,8 +292,8 @@ class Clip(keras.optimizers.Optimizer):
         config = dict(config)
 
         def deserialize(saved: dict[str, Any]) -> Any:
-            moving = thresholds.deserialize(saved)
-            return moving or keras.saving.deserialize_keras_object(saved, custom_objects)
+            threshold = thresholds.deserialize(saved)
+            return threshold or keras.saving.deserialize_keras_object(saved, custom_objects)
 
         config["optimizer"] = keras.saving.deserialize_keras_object(
             config["optimizer"], custom_objects

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_acclip._utils import compat
 from keras_acclip._utils.typing import Array, Gradient, Variable
 from keras_acclip.optimizers import sparse, tensorflow_ops
+from keras_acclip.optimizers.record import Kept
 from keras_acclip.optimizers.step import (
     Cell,
     Counters,
@@ -23,6 +24,7 @@ from keras_acclip.optimizers.step import (
     average,
     averaged_count,
     count_step,
+    keep_record,
     prepare,
     projection,
     scale,
@@ -251,7 +253,8 @@ def _on_replicas(step: Step, gradients: Sequence[Gradient], scalars: Scalars, re
     context = tf.distribute.get_replica_context()
     if reduce and context:
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
-    gradients, finite = prepare(step.settings, gradients, scalars, ops, NORM_SLICES)
+    ready = prepare(step, gradients, scalars, ops, NORM_SLICES)
+    gradients, finite, scalars = ready.gradients, ready.finite, ready.scalars
     count = averaged_count(step.counters, ops)
 
     def update_each(
@@ -289,6 +292,7 @@ def _on_replicas(step: Step, gradients: Sequence[Gradient], scalars: Scalars, re
 
         compat.maybe_merge_call(scale_each, strategy, factor)
     count_step(step.counters, finite, ops)
+    keep_record(step, ready, ops, NORM_SLICES)
 
 
 def _arrived(gradient: Gradient, variable: tf.Variable) -> Gradient:
@@ -313,4 +317,5 @@ def _map_variables(step: Step, function: Callable[[Variable], Variable]) -> Step
         idle=[of_cell(cell) for cell in step.idle],
         projected=[function(v) for v in step.projected],
         counters=Counters(*(None if c is None else function(c) for c in step.counters)),
+        kept=Kept(*(None if v is None else function(v) for v in step.kept)),
     )

@@ -9,6 +9,7 @@ import keras
 from keras_acclip import rules
 from keras_acclip.optimizers.base import LearningRate, Schedule, ThresholdOptimizer
 from keras_acclip.optimizers.hyperparameter import Hyperparameter
+from keras_acclip.thresholds import Moving
 
 
 @keras.saving.register_keras_serializable(package="keras_acclip")
@@ -28,12 +29,15 @@ class GClip(ThresholdOptimizer):
     rates and thresholds compile nothing anew; `averaging`, and a `momentum` where there was none,
     must be set before the first.
 
+    `optimizer.clipping` holds what was clipped so far: steps, norms, thresholds.
+
     Args:
         learning_rate: A float, a `LearningRateSchedule`, or a callable without arguments.
             Defaults to `0.01`.
-        threshold: τ, a float above 0, or a schedule called with the number of steps taken so far:
-            `keras_acclip.thresholds.PowerThreshold` or any Keras `LearningRateSchedule`.
-            Defaults to `1.0`.
+        threshold: τ, a float above 0; a schedule called with the number of steps taken so far:
+            `keras_acclip.thresholds.PowerThreshold` or any Keras `LearningRateSchedule`; or one of
+            `keras_acclip.thresholds` that moves with the norm (`MovingMoment`, `MovingQuantile`,
+            `ZScore`). Defaults to `1.0`.
         momentum: μ in [0, 1]. Defaults to `0.0`, which holds no slot and touches only the rows
             concerned of a variable with a sparse gradient.
         nesterov: Whether the momentum looks ahead. Defaults to `False`.
@@ -86,7 +90,7 @@ class GClip(ThresholdOptimizer):
     def __init__(
         self,
         learning_rate: LearningRate = 0.01,
-        threshold: float | Schedule = 1.0,
+        threshold: float | Schedule | Moving = 1.0,
         momentum: float = 0.0,
         nesterov: bool = False,
         averaging: Literal["linear"] | None = None,

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from keras_acclip import rules
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import sparse
+from keras_acclip.optimizers import moving as moving_thresholds
+from keras_acclip.optimizers import record, sparse
+from keras_acclip.thresholds import Moving
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Settings:
         averaging: Whether the linear average of each variable is kept.
         projection_radius: `None`, or the radius of the ball that holds all variables together.
         skip_nonfinite: Whether a step whose gradient is not finite changes nothing.
+        moving: `None`, or the threshold that follows the norms.
+        record_every: One in how many steps is looked at for the record of what was clipped.
     """
 
     rule: rules.Rule
@@ -32,6 +36,8 @@ class Settings:
     averaging: bool = False
     projection_radius: float | None = None
     skip_nonfinite: bool = False
+    moving: Moving | None = None
+    record_every: int = 1
 
 
 class Cell(NamedTuple):
@@ -41,7 +47,8 @@ class Cell(NamedTuple):
         variable: The variable.
         slots: The rule's variables, of the same shape, float32 at least.
         average: `None`, or the variable of its linear average.
-        threshold: Which of the step's thresholds is its own.
+        threshold: Which of the step's thresholds is its own; of one that moves with each variable,
+            its row.
         decays: Whether weight decay applies to it.
     """
 
@@ -75,6 +82,7 @@ class Step(NamedTuple):
         idle: Those that have none; only their averages move.
         projected: The variables whose joint norm `settings.projection_radius` bounds.
         counters: The counters.
+        kept: What is kept of the clipping.
     """
 
     settings: Settings
@@ -82,6 +90,7 @@ class Step(NamedTuple):
     idle: Sequence[Cell]
     projected: Sequence[Variable]
     counters: Counters
+    kept: record.Kept
 
 
 class Scalars(NamedTuple):
@@ -94,6 +103,24 @@ class Scalars(NamedTuple):
 
     learning_rate: Array
     thresholds: tuple[Array, ...]
+
+
+class Prepared(NamedTuple):
+    """What a step knows before it updates a variable.
+
+    Attributes:
+        gradients: One a cell, as the rule wants them.
+        finite: `None`, or whether all are finite.
+        scalars: Learning rate and thresholds; those that move are in their places.
+        norm: The norm of all gradients together, or `None` where the rule does not ask for it.
+        state: The moving threshold's state after this step, or `None`.
+    """
+
+    gradients: list[Gradient]
+    finite: Array | None
+    scalars: Scalars
+    norm: Array | None
+    state: Array | None
 
 
 class Kept(NamedTuple):
@@ -116,36 +143,115 @@ def take(
         ops: Namespace of array functions.
         slices: As `rules.global_norm` takes it.
     """
-    gradients, finite = prepare(step.settings, gradients, scalars, ops, slices)
+    ready = prepare(step, gradients, scalars, ops, slices)
     count = averaged_count(step.counters, ops)
-    for cell, gradient in zip(step.cells, gradients, strict=True):
-        update(step.settings, cell, gradient, scalars, count, finite, ops)
+    for cell, gradient in zip(step.cells, ready.gradients, strict=True):
+        update(step.settings, cell, gradient, ready.scalars, count, ready.finite, ops)
     for cell in step.idle:
-        average(cell, count, finite, ops)
+        average(cell, count, ready.finite, ops)
     if step.settings.projection_radius is not None:
-        factor = projection(step, finite, ops, slices)
+        factor = projection(step, ready.finite, ops, slices)
         for variable in step.projected:
             scale(variable, factor, ops)
-    count_step(step.counters, finite, ops)
+    count_step(step.counters, ready.finite, ops)
+    keep_record(step, ready, ops, slices)
 
 
 def prepare(
-    settings: Settings, gradients: Sequence[Gradient], scalars: Scalars, ops: Ops, slices: int = 1
-) -> tuple[list[Gradient], Array | None]:
-    """Returns the gradients as the rule wants them, and whether all are finite (or `None`)."""
-    gradients = [
-        sparse.sum_repeated_rows(sparse.map_rows(lambda g: widened(g, ops), gradient))
-        for gradient in gradients
-    ]
+    step: Step, gradients: Sequence[Gradient], scalars: Scalars, ops: Ops, slices: int = 1
+) -> Prepared:
+    """Clips what is clipped jointly, and looks up thresholds that move.
+
+    Args:
+        step: What the step reads.
+        gradients: One gradient a cell, summed over replicas.
+        scalars: Learning rate and thresholds.
+        ops: Namespace of array functions.
+        slices: As `rules.global_norm` takes it.
+    """
+    settings = step.settings
+    gradients = prepared(gradients, ops)
     finite = all_finite(gradients, ops) if settings.skip_nonfinite else None
+    norm = state = None
     if settings.rule.clips_jointly:
         norm = joint_norm([sparse.rows(g) for g in gradients], ops, slices)
+    if settings.moving is not None and step.kept.state is not None:
+        old = ops.convert_to_tensor(step.kept.state)
+        places = [cell.threshold for cell in step.cells]
+        if norm is not None:
+            norms, places = [norm], [0]
+        else:
+            norms = [
+                root_mean_square(joint_norm([sparse.rows(g)], ops, slices), g) for g in gradients
+            ]
+        taus, state = moving_thresholds.moved(settings.moving, old, norms, places, ops)
+        if norm is None:
+            # In their variables' places; variables without a gradient ask for none.
+            own = dict(zip(places, taus, strict=True))
+            taus = [own.get(i, taus[0]) for i in range(1 + max(places))]
+        scalars = scalars._replace(thresholds=tuple(taus))
+    if norm is not None:
         factor = settings.rule.factor(norm, ops.cast(scalars.thresholds[0], norm.dtype), ops)
         gradients = [
             sparse.map_rows(lambda g: g * ops.cast(factor, g.dtype), gradient)
             for gradient in gradients
         ]
-    return gradients, finite
+    return Prepared(gradients, finite, scalars, norm, state)
+
+
+def keep_record(step: Step, ready: Prepared, ops: Ops, slices: int = 1) -> None:
+    """Keeps what a step's clipping saw, and the state of a threshold that moves.
+
+    Args:
+        step: The step, when its variables are updated.
+        ready: What `prepare` returned.
+        ops: Namespace of array functions.
+        slices: As `rules.global_norm` takes it.
+    """
+    kept = step.kept
+    if kept.state is not None and ready.state is not None:
+        kept.state.assign(ready.state)
+    if ready.norm is not None:
+        threshold = ops.cast(ready.scalars.thresholds[0], "float32")
+        norm = ops.cast(ready.norm, "float32")
+        seen = record.Seen(norm, threshold, ops.cast(norm > threshold, "float32"))
+        record.count(kept, seen, ready.finite, ops)
+        return
+    slots = [tuple(map(ops.convert_to_tensor, cell.slots)) for cell in step.cells]
+
+    def look() -> tuple[Array, ...]:
+        return tuple(_seen(step, ready, slots, ops, slices))
+
+    if step.settings.record_every == 1:
+        record.count(kept, record.Seen(*look()), ready.finite, ops)
+        return
+    # A norm is one more pass over the gradients, which costs as much as a part of the step.
+    steps = ops.convert_to_tensor(kept.counts)[0]
+    due = ops.equal(steps % step.settings.record_every, 0)
+    nothing = ops.zeros_like(ops.convert_to_tensor(kept.sums)[0])
+    seen = ops.cond(due, look, lambda: (nothing, nothing, nothing))
+    record.count(kept, record.Seen(*seen), ready.finite, ops, due)
+
+
+def _seen(
+    step: Step, ready: Prepared, slots: Sequence[tuple[Array, ...]], ops: Ops, slices: int
+) -> record.Seen:
+    """What the clipping of coordinates saw."""
+    over, taus = [], []
+    for cell, gradient, own in zip(step.cells, ready.gradients, slots, strict=True):
+        value = sparse.dense(gradient) if own else sparse.rows(gradient)
+        _, threshold = _own_scalars(cell, ready.scalars, value.dtype, ops)
+        clipped, tau = step.settings.rule.clipped(value, own, threshold=threshold, ops=ops)
+        over.append(number_of(clipped, ops))
+        taus.append(ops.cast(tau, "float32"))
+    sizes = [sparse.size(g) for g in ready.gradients]
+    size = max(sum(sizes), 1)
+    if step.settings.rule.has_threshold:
+        threshold = ops.max(ops.stack(taus))
+    else:
+        threshold = sum(ops.sum(tau) / size for tau in taus)
+    norm = joint_norm([sparse.rows(g) for g in ready.gradients], ops, slices)
+    return record.Seen(ops.cast(norm, "float32"), threshold, sum(over) / size)
 
 
 def update(
@@ -310,6 +416,24 @@ def joint_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
     """The norm of all arrays together, in the widest of their dtypes and float32."""
     widest = "float64" if "float64" in {dtype_name(a.dtype) for a in arrays} else "float32"
     return rules.global_norm([ops.cast(a, widest) for a in arrays], ops, slices)
+
+
+def root_mean_square(norm: Array, gradient: Gradient) -> Array:
+    """The root mean square of a gradient's coordinates, whose norm is given."""
+    return norm / max(sparse.size(gradient), 1) ** 0.5
+
+
+def number_of(mask: Array, ops: Ops) -> Array:
+    """How many elements are `True`, as a float: counted in integers, which don't stop at 2^24."""
+    return ops.cast(ops.sum(ops.cast(mask, "int32")), "float32")
+
+
+def prepared(gradients: Sequence[Gradient], ops: Ops) -> list[Gradient]:
+    """Gradients in float32 at least, whose repeated rows are summed."""
+    return [
+        sparse.sum_repeated_rows(sparse.map_rows(lambda g: widened(g, ops), gradient))
+        for gradient in gradients
+    ]
 
 
 def all_finite(gradients: Sequence[Gradient], ops: Ops) -> Array:

@@ -11,6 +11,7 @@ from tensorflow import (  # noqa: F401
     cast,
     cond,
     convert_to_tensor,
+    equal,
     floor,
     logical_and,
     logical_not,

@@ -10,16 +10,24 @@ from typing import Any, Literal
 import tensorflow as tf
 import tf_keras
 
-from keras_acclip import rules
+from keras_acclip import rules, thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Variable
-from keras_acclip.optimizers import assembly, execution, held, notices, tensorflow_ops
+from keras_acclip.optimizers import (
+    assembly,
+    execution,
+    held,
+    moving,
+    notices,
+    record,
+    tensorflow_ops,
+)
 from keras_acclip.optimizers.hyperparameter import Checked, optional_length, optional_rate
 from keras_acclip.optimizers.step import Counters, Scalars, Settings, Step, is_narrow, take
 
 Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule
-Threshold = float | Schedule | dict[str, Any]
+Threshold = float | Schedule | thresholds.Moving | dict[str, Any]
 
 
 class RuleOptimizer(tf_keras.optimizers.Optimizer):
@@ -34,6 +42,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
     weight_decay = Checked(optional_rate)
     projection_radius = Checked(optional_length)
     jit_compile = Checked(arguments.flag)
+    record_every = Checked(arguments.positive_integer)
 
     def __init__(
         self,
@@ -64,8 +73,14 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         self._last_skipped: Variable = None
         self.skip_nonfinite = skip_nonfinite
         self._threshold = None
-        if rule.has_threshold:
+        self._moving = moving.of(threshold)
+        if rule.has_threshold and self._moving is None:
             self._threshold = held.hold(threshold, Schedule, self._number, floatx())
+        # Where all gradients' norm is known anyway, a look costs nothing.
+        self.record_every = 1 if rule.clips_jointly else 8
+        self._counts: Variable = None
+        self._sums: Variable = None
+        self._state: Variable = None
         self.compiled_steps = compat.untracked(self, {})
 
     def __repr__(self) -> str:
@@ -129,6 +144,14 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         return 0 if self._skipped_steps is None else tf.identity(self._skipped_steps)
 
     @property
+    def clipping(self) -> record.Record:
+        """What was clipped so far."""
+        if self._counts is None:
+            zeros = tf.zeros(record.COUNTS, tf.int32), tf.zeros(record.SUMS)
+            return record.read(*zeros, tensorflow_ops)
+        return record.read(self._counts, self._sums, tensorflow_ops)
+
+    @property
     def built(self) -> bool:
         """Whether the slots have been made."""
         return self._slot_names is not None
@@ -144,7 +167,8 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         """
         if self.built:
             return
-        self._places = held.places(self._threshold, [v.name for v in var_list])
+        names = [v.name for v in var_list]
+        self._places = assembly.places(self._moving, self.rule, self._threshold, names)
         super().build(var_list)
         compat.mark_built(self)
         self._trainable_variables = compat.untracked(self, list(var_list))
@@ -153,6 +177,25 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         for v in var_list:
             self._slots.append({name: self._slot(v, name) for name in self.rule.slots})
             self._averages.append(self._slot(v, "linear_average") if self.averaging else None)
+        with tf.init_scope():
+            self._counts = self._kept(tf.zeros(record.COUNTS, tf.int32), "clipping_counts")
+            self._sums = self._kept(tf.zeros(record.SUMS), "clipping_sums")
+            if self._moving is not None:
+                shape = (assembly.norms(self.rule, var_list), self._moving.width)
+                self._state = self._kept(tf.zeros(shape), "threshold_state")
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the variables from a saved file; those of before 0.2.0 hold no record.
+
+        Args:
+            store: What `save_own_variables` filled.
+        """
+        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118
+        if self.built and len(saved) == len(self.variables) - 2 and self._state is None:
+            places = map(str, range(len(saved), len(saved) + 2))
+            values = (self._counts.numpy(), self._sums.numpy())
+            saved |= dict(zip(places, values, strict=True))
+        super().load_own_variables(saved)
 
     def _deduplicate_sparse_grad(self, grads: list[Gradient]) -> list[Gradient]:
         """Does nothing: the step sums repeated rows, in static shapes."""
@@ -165,12 +208,12 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         self, grads_and_vars: Sequence[tuple[Gradient, tf.Variable]]
     ) -> tf.Tensor | None:
         gradients, variables = zip(*grads_and_vars, strict=True)
-        settings = assembly.settings(self)
+        settings = assembly.settings(self, self._moving)
         indices = tuple(self._index(v) for v in variables)
-        thresholds = ()
-        if self.rule.has_threshold:
-            thresholds = held.scalars(self._threshold, self.iterations)
-        scalars = Scalars(self.learning_rate, thresholds)
+        taus = ()
+        if self._threshold is not None:
+            taus = held.scalars(self._threshold, self.iterations)
+        scalars = Scalars(self.learning_rate, taus)
         if compat.uses_dtensor(self):
             self._refuse("its variables are laid out over a DTensor mesh")
             take(self._step(settings, indices), gradients, scalars, tensorflow_ops)
@@ -198,6 +241,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
             places=self._places,
             decays=[compat.decays(self, variable) for variable in variables],
             counters=Counters(self._averaged_steps, self._skipped_steps, self._last_skipped),
+            kept=record.Kept(self._counts, self._sums, self._state),
         )
 
     def _finish_step(
@@ -248,7 +292,9 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         }
         # Keras 2 means by it that there are optimizers of another kind.
         config.pop("is_legacy_optimizer")
-        if self.rule.has_threshold:
+        if self._moving is not None:
+            config["threshold"] = thresholds.serialize(self._moving)
+        elif self._threshold is not None:
             config["threshold"] = held.config(self._threshold, serialized, number)
         return config | rules.config(self.rule)
 
@@ -264,7 +310,10 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         """
         config = dict(config)
         config.pop("is_legacy_optimizer", None)
-        deserialize = functools.partial(deserialized, custom_objects=custom_objects)
+
+        def deserialize(saved: dict[str, Any]) -> Any:
+            return thresholds.deserialize(saved) or deserialized(saved, custom_objects)
+
         for name in ("learning_rate", "threshold"):
             if name in config:
                 config[name] = held.argument(config[name], deserialize)
@@ -338,12 +387,18 @@ class ThresholdOptimizer(RuleOptimizer):
     def threshold(self) -> Any:
         """The current threshold: a scalar, or a dict from variable name to it.
 
-        A schedule's is its value at this step. A float can be set anew; a dict, for some names.
+        A schedule's is its value at this step. One that moves is infinite before enough norms were
+        seen, and with each variable's norm an array. A float can be set anew; a dict, for some
+        names.
         """
+        if self._moving is not None:
+            single = self.rule.clips_jointly
+            return moving.current(self._moving, self._state, single, tensorflow_ops)
         return held.current(self._threshold, self.iterations)
 
     @threshold.setter
     def threshold(self, value: float | dict[str, float]) -> None:
+        moving.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, floatx())
 
 

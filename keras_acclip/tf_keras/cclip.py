@@ -24,14 +24,19 @@ class CClip(ThresholdOptimizer):
     rates and thresholds compile nothing anew; `averaging`, and a `momentum` where there was none,
     must be set before the first.
 
+    `optimizer.clipping` holds what was clipped so far: steps, norms, shares. One step in
+    `optimizer.record_every` (8; it can be set) is looked at, since a norm costs a pass over the
+    gradients.
+
     Args:
         learning_rate: A float, or a `LearningRateSchedule` of `tf_keras`.
             Defaults to `0.01`.
-        threshold: τ, a float above 0, or a schedule called with the number of steps taken so far:
-            `keras_acclip.tf_keras.PowerThreshold` or any `tf_keras` `LearningRateSchedule`. Or
-            a dict from variable path (a regular expression, searched for in `variable.name`; the
-            first that matches counts) to float or schedule; every variable must match one.
-            Defaults to `1.0`.
+        threshold: τ, a float above 0; a schedule called with the number of steps taken so far:
+            `keras_acclip.tf_keras.PowerThreshold` or any `tf_keras` `LearningRateSchedule`; one of
+            `keras_acclip.thresholds` that moves (`MovingMoment`, `MovingQuantile`, `ZScore`), here
+            with the root mean square of each variable's coordinates; or a dict from variable path
+            (a regular expression, searched for in `variable.name`; the first that matches counts)
+            to float or schedule; every variable must match one. Defaults to `1.0`.
         momentum: μ in [0, 1]. Defaults to `0.0`, which holds no slot and touches only the rows
             concerned of a variable with a sparse gradient.
         nesterov: Whether the momentum looks ahead. Defaults to `False`.

@@ -12,7 +12,7 @@ import tf_keras
 from keras_acclip import thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient
-from keras_acclip.optimizers import clipping, execution, held, notices
+from keras_acclip.optimizers import clipping, execution, held, moving, notices, record
 from keras_acclip.optimizers import tensorflow_ops as ops
 from keras_acclip.optimizers.hyperparameter import Checked
 from keras_acclip.optimizers.step import Scalars
@@ -82,13 +82,13 @@ class Clip(tf_keras.optimizers.Optimizer):
         self.skip_nonfinite = skip_nonfinite
         self.jit_compile = jit_compile
         self._strategy = execution.strategy()
-        self._moving = threshold if isinstance(threshold, thresholds.MOVING) else None
+        self._moving = moving.of(threshold)
         self._threshold = None
         if self._moving is None:
             self._threshold = held.hold(threshold, Schedule, self._number, floatx())
         self._state = None
-        self._counts = self._numbers("counts", tf.zeros(3, tf.int32))
-        self._sums = self._numbers("sums", tf.zeros(4))
+        self._counts = self._numbers("counts", tf.zeros(record.COUNTS, tf.int32))
+        self._sums = self._numbers("sums", tf.zeros(record.SUMS))
         self.compiled_steps = compat.untracked(self, {})
 
     def __repr__(self) -> str:
@@ -118,22 +118,19 @@ class Clip(tf_keras.optimizers.Optimizer):
         """The current threshold: a scalar, a dict from variable path to it, or, where it moves with
         each variable's norm, an array; infinite before enough norms were seen.
         """
-        if self._moving is None:
-            return held.current(self._threshold, self.iterations)
-        if self._state is None:
-            return float("inf")
-        taus = self._moving.thresholds(tf.convert_to_tensor(self._state), ops)
-        return taus[0] if self.by == "global" else taus
+        if self._moving is not None:
+            return moving.current(self._moving, self._state, self.by == "global", ops)
+        return held.current(self._threshold, self.iterations)
 
     @threshold.setter
     def threshold(self, value: float | dict[str, float]) -> None:
-        clipping.check_settable(self._moving, value)
+        moving.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, floatx())
 
     @property
-    def clipping(self) -> clipping.Record:
+    def clipping(self) -> record.Record:
         """What was clipped so far."""
-        return clipping.record(self._counts, self._sums, ops)
+        return record.read(self._counts, self._sums, ops)
 
     @property
     def skipped_steps(self) -> Array:
@@ -239,8 +236,9 @@ class Clip(tf_keras.optimizers.Optimizer):
         if len(taus) > 1:
             taus = [taus[self._places[i]] for i in indices]
         return clipping.clip_and_keep(
-            clipping.Clipping(self.by, self._moving),
-            clipping.Kept(self._state, self._counts, self._sums),
+            self.by,
+            self._moving,
+            record.Kept(self._counts, self._sums, self._state),
             indices,
             gradients,
             taus,

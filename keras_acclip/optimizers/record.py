@@ -1,0 +1,115 @@
+"""What was clipped: a few numbers that an optimizer keeps as it goes, and what they say."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from keras_acclip._utils.typing import Array, Ops, Variable
+
+COUNTS = 4
+"""How many whole numbers are kept: steps, observed, clipped and skipped ones."""
+SUMS = 4
+"""How many floats are kept: sum of norms, the largest, the last threshold, sum of shares."""
+
+
+class Record(NamedTuple):
+    """What an optimizer's clipping did so far; scalars.
+
+    Attributes:
+        steps: Steps, skipped ones included.
+        clipped_steps: Observed steps in which something was clipped.
+        skipped_steps: Steps left out as not finite.
+        mean_norm: Mean of the norm of all gradients together before clipping, over the observed
+            steps; 0 before the first.
+        largest_norm: The largest of them.
+        threshold: The threshold of the last observed step; the largest where there are several, and
+            of `ACClip`, which has one for each coordinate, their mean.
+        share: Mean share that was clipped in the observed steps: of the norms, or of the
+            coordinates.
+        observed_steps: Steps that were taken and looked at: all whose gradient was finite, or one
+            in `optimizer.record_every`.
+    """
+
+    steps: Array
+    clipped_steps: Array
+    skipped_steps: Array
+    mean_norm: Array
+    largest_norm: Array
+    threshold: Array
+    share: Array
+    observed_steps: Array
+
+
+class Kept(NamedTuple):
+    """The variables that the clipping keeps.
+
+    Attributes:
+        counts: Steps, observed, clipped and skipped ones; shape `(COUNTS,)`, integers.
+        sums: As `SUMS` lists them; shape `(SUMS,)`, floats.
+        state: `None`, or the state of the moving threshold, shape `(norms, width)`.
+    """
+
+    counts: Variable
+    sums: Variable
+    state: Variable | None = None
+
+
+class Seen(NamedTuple):
+    """What one step's clipping saw; scalars.
+
+    Attributes:
+        norm: The norm of all gradients together before clipping.
+        threshold: The threshold.
+        share: The share that was clipped.
+    """
+
+    norm: Array
+    threshold: Array
+    share: Array
+
+
+def read(counts: Variable, sums: Variable, ops: Ops) -> Record:
+    """The `Record` that the variables hold."""
+    steps, observed, clipped, skipped = (ops.convert_to_tensor(counts)[i] for i in range(COUNTS))
+    total, largest, threshold, shares = (ops.convert_to_tensor(sums)[i] for i in range(SUMS))
+    number = ops.cast(observed, "float32")
+    number = ops.maximum(number, ops.ones_like(number))
+    return Record(
+        steps, clipped, skipped, total / number, largest, threshold, shares / number, observed
+    )
+
+
+def count(
+    kept: Kept, seen: Seen | None, finite: Array | None, ops: Ops, looked: Array | None = None
+) -> None:
+    """Brings the record up to date after a step.
+
+    Args:
+        kept: The variables to update.
+        seen: What the step's clipping saw, or `None` if no step had a gradient.
+        finite: `None`, or whether the step was taken.
+        ops: Namespace of array functions.
+        looked: `None`, or whether `seen` is of this step.
+    """
+    counts, sums = ops.convert_to_tensor(kept.counts), ops.convert_to_tensor(kept.sums)
+    one, zero = ops.ones_like(counts[0]), ops.zeros_like(counts[0])
+    skipped = zero if finite is None else ops.where(finite, zero, one)
+    if seen is None:
+        kept.counts.assign(counts + ops.stack([one, zero, zero, skipped]))
+        return
+    # One that overflowed would make all that follow infinite.
+    observed = ops.isfinite(seen.norm)
+    if looked is not None:
+        observed = ops.logical_and(observed, looked)
+    if finite is not None:
+        observed = ops.logical_and(observed, finite)
+    clipped = ops.logical_and(observed, seen.share > 0)
+    added = [one, ops.where(observed, one, zero), ops.where(clipped, one, zero), skipped]
+    kept.counts.assign(counts + ops.stack(added))
+    new = [
+        sums[0] + seen.norm,
+        ops.maximum(sums[1], seen.norm),
+        seen.threshold,
+        sums[3] + seen.share,
+    ]
+    kept.sums.assign(ops.where(observed, ops.stack(new), sums))
