@@ -7,8 +7,6 @@ import numbers
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
-
 T = TypeVar("T")
 
 
@@ -94,7 +92,9 @@ def positive_integer(name: str, value: object) -> int:
 
 
 def representable(name: str, value: float, dtype: str) -> float:
-    """Returns `value`, checked to become neither infinite nor, unless it is 0, 0 in a float type.
+    """Returns `value`, checked to be 0 or a normal number of a float type.
+
+    Smaller ones are refused as well, since TensorFlow and XLA take them for 0.
 
     Args:
         name: The argument's name, for the error message.
@@ -102,16 +102,16 @@ def representable(name: str, value: float, dtype: str) -> float:
         dtype: Name of the float type, such as `"float32"`.
 
     Raises:
-        ValueError: If it does.
+        ValueError: If it is not.
     """
-    # NumPy knows bfloat16 once this is imported.
-    import ml_dtypes  # noqa: F401
+    # NumPy's own `finfo` does not know bfloat16.
+    import ml_dtypes
 
-    with np.errstate(over="ignore", under="ignore"):
-        held = float(np.dtype(dtype).type(value))
-    if math.isfinite(held) and (held != 0 or value == 0):
+    limits = ml_dtypes.finfo(dtype)
+    low, high = float(limits.smallest_normal), float(limits.max)
+    if value == 0 or low <= abs(value) <= high:
         return value
     raise ValueError(
-        f"Argument `{name}` must be representable in {dtype}, where it becomes {held:g}. "
+        f"Argument `{name}` must be representable in {dtype}, from {low:.3g} to {high:.3g}. "
         f"Received: {name}={value!r}"
     )

@@ -89,11 +89,11 @@ def test_extras():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
-    assert set(extras) == {"plot", "noise", "garden", "examples", "test"}
+    assert set(extras) == {"plot", "noise", "garden", "examples", "paper", "test"}
 
     def names(extra):
         return {re.match(r"[\w-]+", line)[0] for line in extras[extra].split()}
 
     # The Model Garden's versions are narrower than those that the examples take.
-    for extra in ("plot", "noise", "garden", "examples"):
+    for extra in ("plot", "noise", "garden", "examples", "paper"):
         assert names(extra) <= names("test")

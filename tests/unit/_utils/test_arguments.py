@@ -39,7 +39,7 @@ def test_choices():
         (1e38, "bfloat16", True),
         (2e47, "float32", False),
         (1e-49, "float32", False),
-        (1e-44, "float32", True),
+        (1e-44, "float32", False),
         (2e47, "float64", True),
     ],
 )
