@@ -36,9 +36,9 @@ class GClip(ThresholdOptimizer):
         learning_rate: A float, or a `LearningRateSchedule` of `tf_keras`.
             Defaults to `0.01`.
         threshold: τ, a float above 0; a schedule called with the number of steps taken so far:
-            `keras_acclip.tf_keras.PowerThreshold` or any `tf_keras` `LearningRateSchedule`; or one of
-            `keras_acclip.thresholds` that moves with the norm (`MovingMoment`, `MovingQuantile`,
-            `ZScore`). Defaults to `1.0`.
+            `keras_acclip.tf_keras.PowerThreshold` or any `tf_keras` `LearningRateSchedule`; or
+            one of `keras_acclip.thresholds` that moves with the norm (`MovingMoment`,
+            `MovingQuantile`, `ZScore`). Defaults to `1.0`.
         momentum: μ in [0, 1]. Defaults to `0.0`, which holds no slot and touches only the rows
             concerned of a variable with a sparse gradient.
         nesterov: Whether the momentum looks ahead. Defaults to `False`.

@@ -15,6 +15,7 @@ class NumPy:
 
     stack, concatenate, reshape = map(staticmethod, (np.stack, np.concatenate, np.reshape))
     sum, ones_like = map(staticmethod, (np.sum, np.ones_like))
+    zeros_like = staticmethod(np.zeros_like)
     abs, square, sqrt, isnan = np.abs, np.square, np.sqrt, np.isnan
     minimum, maximum, logical_and, where = np.minimum, np.maximum, np.logical_and, np.where
 
