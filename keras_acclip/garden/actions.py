@@ -93,7 +93,7 @@ class NoiseAction:
         self._last_step = self._steps()
         earlier = tf.io.gfile.glob(os.path.join(self._folder, "noise-*.npz"))
         samples = [NoiseSample.load(path) for path in sorted(earlier)]
-        self._recorder.samples = [s for s in samples if s.step <= self._last_step]
+        self._recorder.restore([s for s in samples if s.step <= self._last_step])
 
     def __call__(self, output: object) -> None:
         """Measures if another `interval` steps are done.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_acclip._utils import arguments
@@ -39,7 +39,7 @@ class NoiseRecorder:
         verbose: 0 silent, 1 a progress bar, 2 one line a measurement. Defaults to 1.
 
     Attributes:
-        samples: The `NoiseSample`s, in the order taken; those of an earlier run may be put in.
+        samples: The `NoiseSample`s, in the order taken, those of an earlier run before them.
         numbers: The newest numbers by the names of `LOGS`; NaN until first measured, or where there
             are too few norms.
 
@@ -68,6 +68,14 @@ class NoiseRecorder:
         self._writer: Any = None
         self.samples: list[NoiseSample] = []
         self.numbers: dict[str, float] = dict.fromkeys(LOGS, float("nan"))
+
+    def restore(self, samples: Sequence[NoiseSample]) -> None:
+        """Takes over the samples of an earlier run of the same training.
+
+        Args:
+            samples: They take the place of those kept so far.
+        """
+        self.samples = list(samples)
 
     def measure(self, meter: NoiseMeter, batches: Batches) -> NoiseSample:
         """Takes a sample, keeps it and returns it.
