@@ -405,12 +405,19 @@ def global_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
     filled = [a for a in arrays if 0 not in a.shape]
     if not filled:
         return ops.sum(arrays[0])
-    norm = ops.sqrt(ops.sum(ops.stack([_sum_of_squares(a, ops, slices) for a in filled])))
+    norm = ops.sqrt(ops.sum(ops.stack([sum_of_squares(a, ops, slices) for a in filled])))
     low, high = _SAFE_NORMS
     return ops.cond(ops.logical_and(norm > low, norm < high), lambda: norm, rescaled_norm)
 
 
-def _sum_of_squares(array: Array, ops: Ops, slices: int) -> Array:
+def sum_of_squares(array: Array, ops: Ops, slices: int = 1) -> Array:
+    """‖a‖² of one array, a scalar; 0 if it is empty.
+
+    Args:
+        array: An array, float32 or wider.
+        ops: Namespace of array functions.
+        slices: As `global_norm` takes it.
+    """
     size = 0 if None in array.shape else math.prod(array.shape)
     if slices == 1 or size < _LARGE:
         return ops.sum(ops.square(array))

@@ -98,9 +98,9 @@ def step(
         kept: What is kept of the clipping.
     """
     cells = [
-        Cell(variable, tuple(own[n] for n in settings.rule.slots if own), average, place, decay)
-        for variable, own, average, place, decay in zip(
-            variables, slots, averages, places, decays, strict=True
+        Cell(variable, tuple(own[n] for n in settings.rule.slots if own), average, place, decay, i)
+        for i, (variable, own, average, place, decay) in enumerate(
+            zip(variables, slots, averages, places, decays, strict=True)
         )
     ]
     if not settings.skip_nonfinite:

@@ -94,6 +94,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self.record_every = 1 if rule.clips_jointly else 8
         self._counts: Variable = None
         self._sums: Variable = None
+        self._squares: Variable = None
         self._state: Variable = None
         self.compiled_steps = {}
 
@@ -158,6 +159,11 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return 0 if self._skipped_steps is None else ops.copy(self._skipped_steps)
 
     @property
+    def clipping_variables(self) -> record.Kept:
+        """The variables that hold the record; `None`s before the optimizer is built."""
+        return record.Kept(self._counts, self._sums, self._squares, self._state)
+
+    @property
     def clipping(self) -> record.Record:
         """What was clipped so far."""
         if self._counts is None:
@@ -188,6 +194,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             self._averages.append(self._slot(v, "linear_average") if averages else None)
         self._counts = self._numbers("clipping_counts", (record.COUNTS,), "int32")
         self._sums = self._numbers("clipping_sums", (record.SUMS,), "float32")
+        self._squares = self._numbers("clipping_squares", (len(variables),), "float32")
         if self._moving is not None:
             shape = (assembly.norms(self.rule, variables), self._moving.width)
             self._state = self._numbers("threshold_state", shape, "float32")
@@ -199,9 +206,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             store: What `save_own_variables` filled.
         """
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118
-        if self.built and len(saved) == len(self.variables) - 2 and self._state is None:
-            places = map(str, range(len(saved), len(saved) + 2))
-            values = map(ops.convert_to_numpy, (self._counts, self._sums))
+        if self.built and len(saved) == len(self.variables) - 3 and self._state is None:
+            places = map(str, range(len(saved), len(saved) + 3))
+            values = map(ops.convert_to_numpy, self.clipping_variables[:3])
             saved |= dict(zip(places, values, strict=True))
         super().load_own_variables(saved)
 
@@ -235,7 +242,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             places=self._places,
             decays=[compat.decays(self, variable) for variable in variables],
             counters=Counters(self._averaged_steps, self._skipped_steps, self._last_skipped),
-            kept=record.Kept(self._counts, self._sums, self._state),
+            kept=self.clipping_variables,
         )
 
     def _apply_weight_decay(self, variables: Sequence[Variable]) -> None:

@@ -107,7 +107,8 @@ class Clip(keras.optimizers.Optimizer):
         if self._moving is None:
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
-        self._state = None
+        self._state: Variable = None
+        self._squares: Variable = None
         self._counts = self._numbers("counts", (record.COUNTS,), "int32")
         self._sums = self._numbers("sums", (record.SUMS,), "float32")
         self.compiled_steps = {}
@@ -159,6 +160,11 @@ class Clip(keras.optimizers.Optimizer):
         held.assign(self._threshold, value, Schedule, keras.config.floatx())
 
     @property
+    def clipping_variables(self) -> record.Kept:
+        """The variables that hold the record."""
+        return record.Kept(self._counts, self._sums, self._squares, self._state)
+
+    @property
     def clipping(self) -> record.Record:
         """What was clipped so far."""
         return record.read(self._counts, self._sums, ops)
@@ -193,6 +199,7 @@ class Clip(keras.optimizers.Optimizer):
             inner.gradient_accumulation_steps = None
             inner.build(variables)
             inner.gradient_accumulation_steps = self.gradient_accumulation_steps
+        self._squares = self._numbers("squares", (len(variables),), "float32")
         if self._moving is not None:
             norms = 1 if self.by == "global" else len(variables)
             self._state = self._numbers("threshold_state", (norms, self._moving.width), "float32")
@@ -238,7 +245,7 @@ class Clip(keras.optimizers.Optimizer):
         return clipping.clip_and_keep(
             self.by,
             self._moving,
-            record.Kept(self._counts, self._sums, self._state),
+            self.clipping_variables,
             indices,
             gradients,
             taus,

@@ -15,6 +15,7 @@ from keras_acclip.optimizers.step import (
     number_of,
     prepared,
     root_mean_square,
+    squares_of,
 )
 from keras_acclip.thresholds import Moving
 
@@ -86,8 +87,9 @@ def clip_and_keep(
     if len(thresholds) < len(gradients):
         thresholds = [thresholds[0]] * len(gradients)
     clipped, share = clip(by, wide, norms.clipped, thresholds, ops)
-    seen = record.Seen(norms.together, ops.max(ops.stack(thresholds)), share)
-    record.count(kept, seen, finite, ops)
+    squares = squares_of(wide, ops, slices)
+    seen = record.Seen(norms.together, ops.max(ops.stack(thresholds)), share, squares)
+    record.count(kept, seen, indices, finite, ops)
     return [_like(g, like, ops) for g, like in zip(clipped, gradients, strict=True)], finite
 
 

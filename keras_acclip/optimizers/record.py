@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from keras_acclip._utils.typing import Array, Ops, Variable
 
 COUNTS = 4
 """How many whole numbers are kept: steps, observed, clipped and skipped ones."""
-SUMS = 4
-"""How many floats are kept: sum of norms, the largest, the last threshold, sum of shares."""
+SUMS = 5
+"""How many floats are kept: sum of norms, the largest, the last threshold, sum of shares, the
+largest norm since a `GradientMonitor` last looked."""
 
 
 class Record(NamedTuple):
@@ -46,11 +48,13 @@ class Kept(NamedTuple):
     Attributes:
         counts: Steps, observed, clipped and skipped ones; shape `(COUNTS,)`, integers.
         sums: As `SUMS` lists them; shape `(SUMS,)`, floats.
+        squares: Sum of each variable's squared norms, shape `(variables,)`, floats.
         state: `None`, or the state of the moving threshold, shape `(norms, width)`.
     """
 
     counts: Variable
     sums: Variable
+    squares: Variable
     state: Variable | None = None
 
 
@@ -61,17 +65,19 @@ class Seen(NamedTuple):
         norm: The norm of all gradients together before clipping.
         threshold: The threshold.
         share: The share that was clipped.
+        squares: The squared norm of each variable's gradient, shape `(gradients,)`.
     """
 
     norm: Array
     threshold: Array
     share: Array
+    squares: Array
 
 
 def read(counts: Variable, sums: Variable, ops: Ops) -> Record:
     """The `Record` that the variables hold."""
     steps, observed, clipped, skipped = (ops.convert_to_tensor(counts)[i] for i in range(COUNTS))
-    total, largest, threshold, shares = (ops.convert_to_tensor(sums)[i] for i in range(SUMS))
+    total, largest, threshold, shares, _ = (ops.convert_to_tensor(sums)[i] for i in range(SUMS))
     number = ops.cast(observed, "float32")
     number = ops.maximum(number, ops.ones_like(number))
     return Record(
@@ -80,13 +86,19 @@ def read(counts: Variable, sums: Variable, ops: Ops) -> Record:
 
 
 def count(
-    kept: Kept, seen: Seen | None, finite: Array | None, ops: Ops, looked: Array | None = None
+    kept: Kept,
+    seen: Seen,
+    indices: Sequence[int],
+    finite: Array | None,
+    ops: Ops,
+    looked: Array | None = None,
 ) -> None:
     """Brings the record up to date after a step.
 
     Args:
         kept: The variables to update.
-        seen: What the step's clipping saw, or `None` if no step had a gradient.
+        seen: What the step's clipping saw.
+        indices: The gradients' places among all variables.
         finite: `None`, or whether the step was taken.
         ops: Namespace of array functions.
         looked: `None`, or whether `seen` is of this step.
@@ -94,15 +106,11 @@ def count(
     counts, sums = ops.convert_to_tensor(kept.counts), ops.convert_to_tensor(kept.sums)
     one, zero = ops.ones_like(counts[0]), ops.zeros_like(counts[0])
     skipped = zero if finite is None else ops.where(finite, zero, one)
-    if seen is None:
-        kept.counts.assign(counts + ops.stack([one, zero, zero, skipped]))
-        return
-    # One that overflowed would make all that follow infinite.
+    # A norm that overflowed would make all that follow infinite.
     observed = ops.isfinite(seen.norm)
-    if looked is not None:
-        observed = ops.logical_and(observed, looked)
-    if finite is not None:
-        observed = ops.logical_and(observed, finite)
+    for condition in (looked, finite):
+        if condition is not None:
+            observed = ops.logical_and(observed, condition)
     clipped = ops.logical_and(observed, seen.share > 0)
     added = [one, ops.where(observed, one, zero), ops.where(clipped, one, zero), skipped]
     kept.counts.assign(counts + ops.stack(added))
@@ -111,5 +119,17 @@ def count(
         ops.maximum(sums[1], seen.norm),
         seen.threshold,
         sums[3] + seen.share,
+        ops.maximum(sums[4], seen.norm),
     ]
     kept.sums.assign(ops.where(observed, ops.stack(new), sums))
+    squares = ops.convert_to_tensor(kept.squares)
+    more = _in_their_places(seen.squares, indices, squares.shape[0], ops)
+    kept.squares.assign(ops.where(observed, squares + more, squares))
+
+
+def _in_their_places(values: Array, indices: Sequence[int], length: int, ops: Ops) -> Array:
+    if list(indices) == list(range(length)):
+        return values
+    nothing = ops.zeros_like(values[0])
+    places = {index: i for i, index in enumerate(indices)}
+    return ops.stack([values[places[i]] if i in places else nothing for i in range(length)])

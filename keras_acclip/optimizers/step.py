@@ -50,6 +50,7 @@ class Cell(NamedTuple):
         threshold: Which of the step's thresholds is its own; of one that moves with each variable,
             its row.
         decays: Whether weight decay applies to it.
+        number: Its place among all variables.
     """
 
     variable: Variable
@@ -57,6 +58,7 @@ class Cell(NamedTuple):
     average: Variable | None
     threshold: int
     decays: bool
+    number: int
 
 
 class Counters(NamedTuple):
@@ -110,6 +112,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         gradients: One a cell, as the rule wants them.
+        unclipped: The same before they were clipped jointly.
         finite: `None`, or whether all are finite.
         scalars: Learning rate and thresholds; those that move are in their places.
         norm: The norm of all gradients together, or `None` where the rule does not ask for it.
@@ -117,6 +120,7 @@ class Prepared(NamedTuple):
     """
 
     gradients: list[Gradient]
+    unclipped: list[Gradient]
     finite: Array | None
     scalars: Scalars
     norm: Array | None
@@ -170,14 +174,14 @@ def prepare(
         slices: As `rules.global_norm` takes it.
     """
     settings = step.settings
-    gradients = prepared(gradients, ops)
+    unclipped = gradients = prepared(gradients, ops)
     finite = all_finite(gradients, ops) if settings.skip_nonfinite else None
     norm = state = None
     if settings.rule.clips_jointly:
         norm = joint_norm([sparse.rows(g) for g in gradients], ops, slices)
     if settings.moving is not None and step.kept.state is not None:
         old = ops.convert_to_tensor(step.kept.state)
-        places = [cell.threshold for cell in step.cells]
+        places = [cell.number for cell in step.cells]
         if norm is not None:
             norms, places = [norm], [0]
         else:
@@ -196,7 +200,7 @@ def prepare(
             sparse.map_rows(lambda g: g * ops.cast(factor, g.dtype), gradient)
             for gradient in gradients
         ]
-    return Prepared(gradients, finite, scalars, norm, state)
+    return Prepared(gradients, unclipped, finite, scalars, norm, state)
 
 
 def keep_record(step: Step, ready: Prepared, ops: Ops, slices: int = 1) -> None:
@@ -211,11 +215,9 @@ def keep_record(step: Step, ready: Prepared, ops: Ops, slices: int = 1) -> None:
     kept = step.kept
     if kept.state is not None and ready.state is not None:
         kept.state.assign(ready.state)
+    indices = [cell.number for cell in step.cells]
     if ready.norm is not None:
-        threshold = ops.cast(ready.scalars.thresholds[0], "float32")
-        norm = ops.cast(ready.norm, "float32")
-        seen = record.Seen(norm, threshold, ops.cast(norm > threshold, "float32"))
-        record.count(kept, seen, ready.finite, ops)
+        record.count(kept, _seen_jointly(ready, ops, slices), indices, ready.finite, ops)
         return
     slots = [tuple(map(ops.convert_to_tensor, cell.slots)) for cell in step.cells]
 
@@ -223,14 +225,29 @@ def keep_record(step: Step, ready: Prepared, ops: Ops, slices: int = 1) -> None:
         return tuple(_seen(step, ready, slots, ops, slices))
 
     if step.settings.record_every == 1:
-        record.count(kept, record.Seen(*look()), ready.finite, ops)
+        record.count(kept, record.Seen(*look()), indices, ready.finite, ops)
         return
     # A norm is one more pass over the gradients, which costs as much as a part of the step.
     steps = ops.convert_to_tensor(kept.counts)[0]
     due = ops.equal(steps % step.settings.record_every, 0)
     nothing = ops.zeros_like(ops.convert_to_tensor(kept.sums)[0])
-    seen = ops.cond(due, look, lambda: (nothing, nothing, nothing))
-    record.count(kept, record.Seen(*seen), ready.finite, ops, due)
+    nothings = (nothing, nothing, nothing, ops.stack([nothing] * len(indices)))
+    seen = record.Seen(*ops.cond(due, look, lambda: nothings))
+    record.count(kept, seen, indices, ready.finite, ops, due)
+
+
+def squares_of(gradients: Sequence[Gradient], ops: Ops, slices: int = 1) -> Array:
+    """The squared norm of each gradient, shape `(gradients,)`, float32."""
+    rows = map(sparse.rows, gradients)
+    return ops.stack([ops.cast(rules.sum_of_squares(g, ops, slices), "float32") for g in rows])
+
+
+def _seen_jointly(ready: Prepared, ops: Ops, slices: int) -> record.Seen:
+    """What the clipping of the joint norm saw."""
+    threshold = ops.cast(ready.scalars.thresholds[0], "float32")
+    norm = ops.cast(ready.norm, "float32")
+    share = ops.cast(norm > threshold, "float32")
+    return record.Seen(norm, threshold, share, squares_of(ready.unclipped, ops, slices))
 
 
 def _seen(
@@ -251,7 +268,8 @@ def _seen(
     else:
         threshold = sum(ops.sum(tau) / size for tau in taus)
     norm = joint_norm([sparse.rows(g) for g in ready.gradients], ops, slices)
-    return record.Seen(ops.cast(norm, "float32"), threshold, sum(over) / size)
+    squares = squares_of(ready.gradients, ops, slices)
+    return record.Seen(ops.cast(norm, "float32"), threshold, sum(over) / size, squares)
 
 
 def update(

@@ -80,6 +80,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         self.record_every = 1 if rule.clips_jointly else 8
         self._counts: Variable = None
         self._sums: Variable = None
+        self._squares: Variable = None
         self._state: Variable = None
         self.compiled_steps = compat.untracked(self, {})
 
@@ -144,6 +145,11 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         return 0 if self._skipped_steps is None else tf.identity(self._skipped_steps)
 
     @property
+    def clipping_variables(self) -> record.Kept:
+        """The variables that hold the record; `None`s before the optimizer is built."""
+        return record.Kept(self._counts, self._sums, self._squares, self._state)
+
+    @property
     def clipping(self) -> record.Record:
         """What was clipped so far."""
         if self._counts is None:
@@ -180,6 +186,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         with tf.init_scope():
             self._counts = self._kept(tf.zeros(record.COUNTS, tf.int32), "clipping_counts")
             self._sums = self._kept(tf.zeros(record.SUMS), "clipping_sums")
+            self._squares = self._kept(tf.zeros(len(var_list)), "clipping_squares")
             if self._moving is not None:
                 shape = (assembly.norms(self.rule, var_list), self._moving.width)
                 self._state = self._kept(tf.zeros(shape), "threshold_state")
@@ -191,9 +198,9 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
             store: What `save_own_variables` filled.
         """
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118
-        if self.built and len(saved) == len(self.variables) - 2 and self._state is None:
-            places = map(str, range(len(saved), len(saved) + 2))
-            values = (self._counts.numpy(), self._sums.numpy())
+        if self.built and len(saved) == len(self.variables) - 3 and self._state is None:
+            places = map(str, range(len(saved), len(saved) + 3))
+            values = [variable.numpy() for variable in self.clipping_variables[:3]]
             saved |= dict(zip(places, values, strict=True))
         super().load_own_variables(saved)
 
@@ -241,7 +248,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
             places=self._places,
             decays=[compat.decays(self, variable) for variable in variables],
             counters=Counters(self._averaged_steps, self._skipped_steps, self._last_skipped),
-            kept=record.Kept(self._counts, self._sums, self._state),
+            kept=self.clipping_variables,
         )
 
     def _finish_step(

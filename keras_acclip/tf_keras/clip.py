@@ -86,7 +86,8 @@ class Clip(tf_keras.optimizers.Optimizer):
         self._threshold = None
         if self._moving is None:
             self._threshold = held.hold(threshold, Schedule, self._number, floatx())
-        self._state = None
+        self._state: Any = None
+        self._squares: Any = None
         self._counts = self._numbers("counts", tf.zeros(record.COUNTS, tf.int32))
         self._sums = self._numbers("sums", tf.zeros(record.SUMS))
         self.compiled_steps = compat.untracked(self, {})
@@ -128,6 +129,11 @@ class Clip(tf_keras.optimizers.Optimizer):
         held.assign(self._threshold, value, Schedule, floatx())
 
     @property
+    def clipping_variables(self) -> record.Kept:
+        """The variables that hold the record."""
+        return record.Kept(self._counts, self._sums, self._squares, self._state)
+
+    @property
     def clipping(self) -> record.Record:
         """What was clipped so far."""
         return record.read(self._counts, self._sums, ops)
@@ -157,6 +163,7 @@ class Clip(tf_keras.optimizers.Optimizer):
         self._places = held.places(self._threshold, [v.name for v in var_list])
         super().build(var_list)
         self.inner_optimizer.build(var_list)
+        self._squares = self._numbers("squares", tf.zeros(len(var_list)))
         if self._moving is not None:
             norms = 1 if self.by == "global" else len(var_list)
             self._state = self._numbers("threshold_state", tf.zeros((norms, self._moving.width)))
@@ -238,7 +245,7 @@ class Clip(tf_keras.optimizers.Optimizer):
         return clipping.clip_and_keep(
             self.by,
             self._moving,
-            record.Kept(self._counts, self._sums, self._state),
+            self.clipping_variables,
             indices,
             gradients,
             taus,

@@ -83,13 +83,16 @@ def test_the_record_is_what_numpy_counts(pair):
     def gclip(**flags):
         return version.GClip(0.1, tau, skip_nonfinite=True, **flags)
 
-    record = versions.apply(version, path, gclip, values, [*steps, poisoned])[0].clipping
+    optimizer, _ = versions.apply(version, path, gclip, values, [*steps, poisoned])
+    record = optimizer.clipping
     assert [int(record.steps), int(record.skipped_steps), int(record.observed_steps)] == [13, 1, 12]
     assert int(record.clipped_steps) == np.sum(norms > tau)
     np.testing.assert_allclose(record.share, np.mean(norms > tau), rtol=1e-5)
     np.testing.assert_allclose(record.mean_norm, norms.mean(), rtol=1e-5)
     np.testing.assert_allclose(record.largest_norm, norms.max(), rtol=1e-5)
     np.testing.assert_allclose(record.threshold, tau, rtol=1e-6)
+    squares = np.sum([[np.sum(np.square(g)) for g in gs] for gs in steps], axis=0)
+    np.testing.assert_allclose(optimizer.clipping_variables.squares, squares, rtol=1e-5)
 
     def cclip(**flags):
         optimizer = version.CClip(0.1, 0.5, **flags)
@@ -143,7 +146,7 @@ def test_before_the_first_step(version):
     assert [float(n) for n in optimizer.clipping] == [0.0] * 8
     optimizer.build(version.make_variables([np.zeros(3, "float32")]))
     assert float(optimizer.threshold) == np.inf
-    with pytest.raises(TypeError, match="that moves.*Received: threshold="):
+    with pytest.raises(TypeError, match=r"that moves.*Received: threshold="):
         optimizer.threshold = 1.0
     again = type(optimizer).from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()

@@ -186,7 +186,7 @@ def test_slots_a_variable(version):
     ]:
         fixed = len(optimizer.variables)
         optimizer.build(v)
-        record = 2
+        record = 3
         assert len(optimizer.variables) - fixed == slots + record
 
 
