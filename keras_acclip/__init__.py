@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_acclip import rules as rules
     from keras_acclip import thresholds as thresholds
     from keras_acclip.noise.callback import GradientNoise as GradientNoise
+    from keras_acclip.noise.monitor import GradientMonitor as GradientMonitor
     from keras_acclip.optimizers.acclip import ACClip as ACClip
     from keras_acclip.optimizers.cclip import CClip as CClip
     from keras_acclip.optimizers.clip import Clip as Clip
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ACClip", "CClip", "Clip", "GClip", "GradientNoise", "noise", "rules", "thresholds"]
+__all__ = [
+    "ACClip",
+    "CClip",
+    "Clip",
+    "GClip",
+    "GradientMonitor",
+    "GradientNoise",
+    "noise",
+    "rules",
+    "thresholds",
+]
 
 # Type checkers would otherwise take any name for one of the package.
 if not TYPE_CHECKING:
@@ -33,6 +44,7 @@ if not TYPE_CHECKING:
             "CClip": "keras_acclip.optimizers.cclip",
             "Clip": "keras_acclip.optimizers.clip",
             "GClip": "keras_acclip.optimizers.gclip",
+            "GradientMonitor": "keras_acclip.noise.monitor",
             "GradientNoise": "keras_acclip.noise.callback",
             "noise": "noise",
             "rules": "rules",

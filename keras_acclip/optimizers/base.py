@@ -96,6 +96,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._sums: Variable = None
         self._squares: Variable = None
         self._state: Variable = None
+        self.clipped_paths: list[str] = []
         self.compiled_steps = {}
 
     def __repr__(self) -> str:
@@ -183,6 +184,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             return
         paths = [getattr(v, "path", v.name) for v in variables]
         self._places = assembly.places(self._moving, self.rule, self._threshold, paths)
+        self.clipped_paths = paths
         super().build(variables)
         self._slot_names = self.rule.slots
         shaped = [not assembly.is_overwritten(v) for v in variables]

@@ -108,6 +108,7 @@ class Clip(keras.optimizers.Optimizer):
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
         self._state: Variable = None
+        self.clipped_paths: list[str] = []
         self._squares: Variable = None
         self._counts = self._numbers("counts", (record.COUNTS,), "int32")
         self._sums = self._numbers("sums", (record.SUMS,), "float32")
@@ -191,7 +192,8 @@ class Clip(keras.optimizers.Optimizer):
         """
         if self.built:
             return
-        self._places = held.places(self._threshold, [getattr(v, "path", v.name) for v in variables])
+        self.clipped_paths = [getattr(v, "path", v.name) for v in variables]
+        self._places = held.places(self._threshold, self.clipped_paths)
         super().build(variables)
         inner = self.inner_optimizer
         if not inner.built:

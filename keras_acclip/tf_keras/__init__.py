@@ -12,6 +12,7 @@ from keras_acclip._utils import lazy
 
 if TYPE_CHECKING:
     from keras_acclip.noise.callback_tf_keras import GradientNoise as GradientNoise
+    from keras_acclip.noise.monitor_tf_keras import GradientMonitor as GradientMonitor
     from keras_acclip.tf_keras.acclip import ACClip as ACClip
     from keras_acclip.tf_keras.cclip import CClip as CClip
     from keras_acclip.tf_keras.clip import Clip as Clip
@@ -29,6 +30,7 @@ __all__ = [
     "CClip",
     "Clip",
     "GClip",
+    "GradientMonitor",
     "GradientNoise",
     "PowerThreshold",
     "strongly_convex_constants",
@@ -43,6 +45,7 @@ if not TYPE_CHECKING:
             "CClip": "cclip",
             "Clip": "clip",
             "GClip": "gclip",
+            "GradientMonitor": "keras_acclip.noise.monitor_tf_keras",
             "GradientNoise": "keras_acclip.noise.callback_tf_keras",
             "PowerThreshold": "thresholds",
             "strongly_convex_constants": "thresholds",

@@ -82,6 +82,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         self._sums: Variable = None
         self._squares: Variable = None
         self._state: Variable = None
+        self.clipped_paths: list[str] = compat.untracked(self, [])
         self.compiled_steps = compat.untracked(self, {})
 
     def __repr__(self) -> str:
@@ -175,6 +176,7 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
             return
         names = [v.name for v in var_list]
         self._places = assembly.places(self._moving, self.rule, self._threshold, names)
+        self.clipped_paths = compat.untracked(self, names)
         super().build(var_list)
         compat.mark_built(self)
         self._trainable_variables = compat.untracked(self, list(var_list))

@@ -87,6 +87,7 @@ class Clip(tf_keras.optimizers.Optimizer):
         if self._moving is None:
             self._threshold = held.hold(threshold, Schedule, self._number, floatx())
         self._state: Any = None
+        self.clipped_paths: list[str] = compat.untracked(self, [])
         self._squares: Any = None
         self._counts = self._numbers("counts", tf.zeros(record.COUNTS, tf.int32))
         self._sums = self._numbers("sums", tf.zeros(record.SUMS))
@@ -160,7 +161,8 @@ class Clip(tf_keras.optimizers.Optimizer):
         """
         if compat.is_built(self):
             return
-        self._places = held.places(self._threshold, [v.name for v in var_list])
+        self.clipped_paths = compat.untracked(self, [v.name for v in var_list])
+        self._places = held.places(self._threshold, self.clipped_paths)
         super().build(var_list)
         self.inner_optimizer.build(var_list)
         self._squares = self._numbers("squares", tf.zeros(len(var_list)))
