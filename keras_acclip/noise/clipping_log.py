@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from keras_acclip._utils import arguments
-from keras_acclip.noise.groups import Groups, checked_groups, divide
+from keras_acclip.noise.groups import Groups, Patterns, checked_groups, divide
 
 LOGS = (
     "gradient_norm",
@@ -52,7 +52,7 @@ class ClippingLog:
     ) -> None:
         self._every_epoch = every == "epoch"
         self._every = 1 if self._every_epoch else arguments.positive_integer("every", every)
-        self._groups = checked_groups(groups)
+        self._groups: Patterns = checked_groups(groups)
         self._log_dir = log_dir
         self._to_numpy = to_numpy
         self._writer: Any = None
