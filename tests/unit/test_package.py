@@ -74,7 +74,8 @@ def test_docstrings_and_signatures_stand_in_the_source():
     for cls in (keras_acclip.ACClip, keras_acclip.GradientNoise, keras_acclip.tf_keras.GClip):
         tree = ast.parse(Path(inspect.getfile(cls)).read_text())
         (node,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls.__name__]
-        assert ast.get_docstring(node, clean=False) == cls.__doc__
+        # From Python 3.13 on the compiler takes the indentation off.
+        assert ast.get_docstring(node) == inspect.getdoc(cls)
         (init,) = [n for n in node.body if getattr(n, "name", "") == "__init__"]
         names = [a.arg for a in (*init.args.args, *init.args.kwonlyargs)][1:]
         assert list(inspect.signature(cls).parameters) == names

@@ -102,7 +102,7 @@ ANSWER = (*QUESTION, "answers", 0)
     [
         (None, "can't be read: No such file"),
         (b"\xff\xfe", "line 1: not UTF-8"),
-        ('{"data": [\n1,]}', "line 2, column 3: not JSON"),
+        ('{"data": [\n1 2]}', "line 2, column 3: not JSON"),
         (json.dumps(GOOD)[:-20], "line 1, column .*: not JSON"),
         ("[]", "the file: must be an object"),
         ("{}", "the file: has no 'data'"),

@@ -122,7 +122,7 @@ def test_signatures_are_whole():
         named = set(inspect.signature(theirs).parameters) - {"kwargs"} - own
         assert named <= set(mine)
         assert not any(p.kind is p.VAR_KEYWORD for p in mine.values())
-        assert all(f"        {name}: " in ours.__doc__ for name in mine)
+        assert all(f"    {name}: " in inspect.getdoc(ours) for name in mine)
         for part in ("Args:", "Raises:", "Example:", "References:"):
             assert part in ours.__doc__
 
