@@ -30,9 +30,8 @@ class Clip(tf_keras.optimizers.Optimizer):
     both.
 
     Args:
-        optimizer: The optimizer to clip for: any of `tf_keras.optimizers` or of this package; not
-            those of `tf_keras.optimizers.legacy`, and not `LossScaleOptimizer`, which goes around
-            `Clip`.
+        optimizer: The optimizer to clip for: any of `tf_keras.optimizers`, of its `legacy` module or
+            of this package; not `LossScaleOptimizer`, which goes around `Clip`.
         threshold: τ, in the gradient's units: a float above 0; a schedule called with the number of
             steps taken so far; one of `keras_acclip.thresholds` that moves (`MovingMoment`,
             `MovingQuantile`, `ZScore`); or, unless `by="global"`, a dict from variable path (a
@@ -66,7 +65,7 @@ class Clip(tf_keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        optimizer: tf_keras.optimizers.Optimizer,
+        optimizer: tf_keras.optimizers.Optimizer | tf_keras.optimizers.legacy.Optimizer,
         threshold: Threshold | thresholds.Moving = 1.0,
         by: Literal["global", "variable", "coordinate"] = "global",
         skip_nonfinite: bool = False,
@@ -108,7 +107,7 @@ class Clip(tf_keras.optimizers.Optimizer):
     @property
     def variables(self) -> Any:
         """Its own variables and the optimizer's."""
-        return compat.callable_list([*super().variables, *self.inner_optimizer.variables])
+        return compat.callable_list([*super().variables, *self._inner_variables()])
 
     @property
     def by(self) -> clipping.By:
@@ -164,7 +163,7 @@ class Clip(tf_keras.optimizers.Optimizer):
         self.clipped_paths = compat.untracked(self, [v.name for v in var_list])
         self._places = held.places(self._threshold, self.clipped_paths)
         super().build(var_list)
-        self.inner_optimizer.build(var_list)
+        compat.create_slots(self.inner_optimizer, var_list)
         self._squares = self._numbers("squares", tf.zeros(len(var_list)))
         if self._moving is not None:
             norms = 1 if self.by == "global" else len(var_list)
@@ -194,16 +193,16 @@ class Clip(tf_keras.optimizers.Optimizer):
             self.build([variable for _, variable in pairs])
         aggregate = kwargs.pop("experimental_aggregate_gradients", True)
         if aggregate and not skip_gradients_aggregation:
-            pairs = self.inner_optimizer.aggregate_gradients(pairs)
+            pairs = self.aggregate_gradients(pairs)
         some = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
         if not some:
-            self.inner_optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+            self.inner_optimizer.apply_gradients(pairs, **self._summed())
             return self.iterations
         gradients, variables = zip(*some, strict=True)
         indices = tuple(self._index(v) for v in variables)
         taus = held.scalars(self._threshold, self.iterations) if self._moving is None else ()
         inner = self.inner_optimizer
-        back = [*inner.variables, *variables] if self.skip_nonfinite else None
+        back = [*self._inner_variables(), *variables] if self.skip_nonfinite else None
         apply = functools.partial(self._apply_inner, variables)
         settings = (indices, self.by, self._moving, self.skip_nonfinite)
         execution.run_around(
@@ -214,7 +213,7 @@ class Clip(tf_keras.optimizers.Optimizer):
             gradients,
             Scalars(0.0, taus),
             unless_finite=back,
-            compiled=self.compiled_steps if self.jit_compile and not _counts(inner) else None,
+            compiled=self.compiled_steps if self.jit_compile and _compiles(inner) else None,
             key=(*settings, compat.fingerprint(inner)),
             refuse=self._refuse,
             reduce=False,
@@ -233,7 +232,17 @@ class Clip(tf_keras.optimizers.Optimizer):
         self, variables: Sequence[tf.Variable], gradients: Sequence[Gradient], _: Array
     ) -> None:
         pairs = zip(gradients, variables, strict=True)
-        self.inner_optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        self.inner_optimizer.apply_gradients(pairs, **self._summed())
+
+    def _summed(self) -> dict[str, bool]:
+        """How the optimizer is told that the gradients are summed over replicas."""
+        if _is_legacy(self.inner_optimizer):
+            return {"experimental_aggregate_gradients": False}
+        return {"skip_gradients_aggregation": True}
+
+    def _inner_variables(self) -> list[tf.Variable]:
+        inner = self.inner_optimizer
+        return list(inner.variables() if _is_legacy(inner) else inner.variables)
 
     def _count_step(self, strategy: tf.distribute.Strategy) -> tf.Variable:
         return self.iterations.assign_add(1)
@@ -274,7 +283,8 @@ class Clip(tf_keras.optimizers.Optimizer):
         Args:
             var_list: The model's trainable variables.
         """
-        self.inner_optimizer.finalize_variable_values(var_list)
+        if not _is_legacy(self.inner_optimizer):
+            self.inner_optimizer.finalize_variable_values(var_list)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments from which `from_config` makes the same optimizer."""
@@ -286,6 +296,7 @@ class Clip(tf_keras.optimizers.Optimizer):
             "optimizer": {
                 "class_name": tf_keras.saving.get_registered_name(type(self.inner_optimizer)),
                 "config": self.inner_optimizer.get_config(),
+                "legacy": _is_legacy(self.inner_optimizer),
             },
             "threshold": threshold,
             "by": self.by,
@@ -309,6 +320,8 @@ class Clip(tf_keras.optimizers.Optimizer):
         # HDF5 files are read by older rules, which know no optimizer by its registered name.
         inner = config["optimizer"]
         found: Any = tf_keras.saving.get_registered_object(inner["class_name"], custom_objects)
+        if inner.get("legacy"):
+            found = getattr(tf_keras.optimizers.legacy, inner["class_name"], found)
         if found is None:
             raise ValueError(
                 f"The optimizer {inner['class_name']!r} is unknown. Name its class in "
@@ -349,16 +362,26 @@ class Clip(tf_keras.optimizers.Optimizer):
         return variable
 
 
-def _counts(optimizer: tf_keras.optimizers.Optimizer) -> bool:
-    """Whether it counts its steps in Python, which a compiled step does once, as Nadam does."""
-    return isinstance(optimizer, tf_keras.optimizers.Nadam)
+def _compiles(optimizer: Any) -> bool:
+    """Whether XLA can compile its step.
+
+    `Nadam` counts its steps in Python, which a compiled step does once; the kernel of the legacy
+    Adam's `amsgrad` is none of XLA's.
+    """
+    if _is_legacy(optimizer):
+        return not getattr(optimizer, "amsgrad", False)
+    return not isinstance(optimizer, tf_keras.optimizers.Nadam)
+
+
+def _is_legacy(optimizer: Any) -> bool:
+    return isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer)
 
 
 def _check_inner(optimizer: Any) -> None:
-    if not isinstance(optimizer, tf_keras.optimizers.Optimizer):
+    if not isinstance(optimizer, tf_keras.optimizers.Optimizer) and not _is_legacy(optimizer):
         raise TypeError(
-            "Argument `optimizer` must be an optimizer of tf_keras.optimizers, not one of "
-            "tf_keras.optimizers.legacy or of Keras 3, for which there is keras_acclip.Clip. "
+            "Argument `optimizer` must be an optimizer of tf_keras, not one of Keras 3, for which "
+            "there is keras_acclip.Clip. "
             f"Received: optimizer={optimizer!r} (of type {type(optimizer).__name__})"
         )
     if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):

@@ -7,6 +7,7 @@ import tf_keras
 
 import keras_acclip
 from keras_acclip import tf_keras as keras_2
+from keras_acclip._utils import compat
 from keras_acclip.tf_keras import Clip, PowerThreshold
 from keras_acclip.thresholds import MovingMoment, MovingQuantile, ZScore
 from tests import paths, reference
@@ -30,18 +31,22 @@ MAKERS = {
         ema_momentum=0.8,
         ema_overwrite_frequency=3,
     ),
+    "legacy Adam": lambda: tf_keras.optimizers.legacy.Adam(0.1, amsgrad=True),
+    "legacy SGD": lambda: tf_keras.optimizers.legacy.SGD(
+        tf_keras.optimizers.schedules.CosineDecay(0.1, 20), momentum=0.9
+    ),
 }
 
 
 def train(optimizer, values, steps):
     variables = paths.make_native_variables(values)
-    optimizer.build(variables)
+    compat.create_slots(optimizer, variables)
     for gradients in steps:
         optimizer.apply_gradients(zip(map(tf.constant, gradients), variables, strict=True))
     return variables
 
 
-@pytest.mark.parametrize("name", some(MAKERS, ("Adam", "Nadam", "GClip", "AdamW, everything")))
+@pytest.mark.parametrize("name", some(MAKERS, ("Adam", "Nadam", "GClip", "AdamW, everything", "legacy Adam", "legacy SGD")))
 def test_a_threshold_that_never_binds_changes_nothing(name):
     """Bit for bit, where both run op by op; to rounding in one XLA computation."""
     values, steps = numbers(1)
@@ -58,7 +63,8 @@ def test_a_threshold_that_never_binds_changes_nothing(name):
 @pytest.mark.parametrize("by", ["global", "variable", "coordinate"])
 def test_it_is_the_optimizer_on_clipped_gradients(by):
     values, steps = numbers(2)
-    for make in (tf_keras.optimizers.SGD, tf_keras.optimizers.Adam, keras_2.ACClip):
+    legacy = tf_keras.optimizers.legacy.Adam
+    for make in (tf_keras.optimizers.SGD, tf_keras.optimizers.Adam, legacy, keras_2.ACClip):
         expected = train(make(0.1), values, clipped(steps, 0.5, by))
         got = train(Clip(make(0.1), 0.5, by=by), values, steps)
         assert reference.relative_error(got, expected) <= 1e-5
@@ -66,7 +72,7 @@ def test_it_is_the_optimizer_on_clipped_gradients(by):
 
 # Keras 2's Nadam counts in Python: in a graph it differs from itself in eager code.
 @pytest.mark.parametrize(
-    "name", some([n for n in MAKERS if n != "Nadam"], ("Adam", "AdamW, everything"))
+    "name", some([n for n in MAKERS if n != "Nadam"], ("AdamW, everything", "legacy Adam"))
 )
 def test_two_replicas_equal_one_device(name):
     values, steps = numbers(3)
@@ -202,7 +208,7 @@ def test_setters_reach_the_optimizer():
 
 
 def test_what_can_not_go_inside():
-    for wrong in ("adam", tf_keras.optimizers.legacy.Adam(), keras_acclip.ACClip()):
+    for wrong in ("adam", keras_acclip.ACClip()):
         with pytest.raises(TypeError, match=r"`optimizer` must be an optimizer of tf_keras"):
             Clip(wrong)
     with pytest.raises(ValueError, match="Put it around"):
