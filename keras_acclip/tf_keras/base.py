@@ -24,13 +24,14 @@ from keras_acclip.optimizers import (
 )
 from keras_acclip.optimizers.hyperparameter import Checked, optional_length, optional_rate
 from keras_acclip.optimizers.step import Counters, Scalars, Settings, Step, is_narrow, take
+from keras_acclip.tf_keras.legacy_names import LegacyNames
 
 Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule
 Threshold = float | Schedule | thresholds.Moving | dict[str, Any]
 
 
-class RuleOptimizer(tf_keras.optimizers.Optimizer):
+class RuleOptimizer(LegacyNames, tf_keras.optimizers.Optimizer):
     """A Keras 2 optimizer that takes the steps of a rule.
 
     Args:
@@ -367,26 +368,6 @@ class RuleOptimizer(tf_keras.optimizers.Optimizer):
         with tf.init_scope():
             number = tf.constant(value, floatx())
             return tf.Variable(number, name=name, trainable=False)
-
-    # What the Model Garden's `ExponentialMovingAverage` asks of the optimizer in it, which it takes
-    # for one of `tf_keras.optimizers.legacy`.
-
-    @property
-    def weights(self) -> list[tf.Variable]:
-        """The optimizer's variables."""
-        return self.variables
-
-    def _create_hypers(self) -> None:
-        """Does nothing: there are no hyperparameters to make."""
-
-    def _create_slots(self, var_list: Sequence[tf.Variable]) -> None:
-        self.build(var_list)
-
-    def _get_hyper(self, name: str) -> Any:
-        return getattr(self, name)
-
-    def _set_hyper(self, name: str, value: Any) -> None:
-        setattr(self, name, value)
 
 
 class ThresholdOptimizer(RuleOptimizer):

@@ -17,10 +17,11 @@ from keras_acclip.optimizers import tensorflow_ops as ops
 from keras_acclip.optimizers.hyperparameter import Checked
 from keras_acclip.optimizers.step import Scalars
 from keras_acclip.tf_keras.base import Schedule, Threshold, deserialized, floatx, number, serialized
+from keras_acclip.tf_keras.legacy_names import LegacyNames
 
 
 @tf_keras.saving.register_keras_serializable(package="keras_acclip")
-class Clip(tf_keras.optimizers.Optimizer):
+class Clip(LegacyNames, tf_keras.optimizers.Optimizer):
     """Clips the gradient, then lets another optimizer of Keras 2 take its usual step.
 
     The gradient is summed over all replicas first, so that training on n replicas equals training
@@ -30,8 +31,8 @@ class Clip(tf_keras.optimizers.Optimizer):
     both.
 
     Args:
-        optimizer: The optimizer to clip for: any of `tf_keras.optimizers`, of its `legacy` module or
-            of this package; not `LossScaleOptimizer`, which goes around `Clip`.
+        optimizer: The optimizer to clip for: any of `tf_keras.optimizers`, of its `legacy` module
+            or of this package; not `LossScaleOptimizer`, which goes around `Clip`.
         threshold: τ, in the gradient's units: a float above 0; a schedule called with the number of
             steps taken so far; one of `keras_acclip.thresholds` that moves (`MovingMoment`,
             `MovingQuantile`, `ZScore`); or, unless `by="global"`, a dict from variable path (a
@@ -241,7 +242,7 @@ class Clip(tf_keras.optimizers.Optimizer):
         return {"skip_gradients_aggregation": True}
 
     def _inner_variables(self) -> list[tf.Variable]:
-        inner = self.inner_optimizer
+        inner: Any = self.inner_optimizer
         return list(inner.variables() if _is_legacy(inner) else inner.variables)
 
     def _count_step(self, strategy: tf.distribute.Strategy) -> tf.Variable:

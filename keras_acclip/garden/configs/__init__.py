@@ -1,7 +1,7 @@
 """Configs of the paper's optimizers for the Model Garden, and the YAML files to layer.
 
 The configs are dataclasses. Where they load, the Model Garden's optimizer registry gets `acclip`,
-`gclip` and `cclip`.
+`gclip`, `cclip`, and `clip` around any other.
 
 The YAML files of this package hold what `--config_file` takes by its bare name: a model, a task, an
 optimizer and a runtime, each setting its own part of an experiment. Where two files name the same
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from keras_acclip.garden.configs.files import shipped as shipped
     from keras_acclip.garden.configs.optimizers import ACClipConfig as ACClipConfig
     from keras_acclip.garden.configs.optimizers import CClipConfig as CClipConfig
+    from keras_acclip.garden.configs.optimizers import ClipConfig as ClipConfig
     from keras_acclip.garden.configs.optimizers import GClipConfig as GClipConfig
+    from keras_acclip.garden.configs.optimizers import MovingConfig as MovingConfig
     from keras_acclip.garden.configs.optimizers import OptimizationConfig as OptimizationConfig
     from keras_acclip.garden.configs.optimizers import OptimizerConfig as OptimizerConfig
 
 __all__ = [
     "ACClipConfig",
     "CClipConfig",
+    "ClipConfig",
     "GClipConfig",
+    "MovingConfig",
     "OptimizationConfig",
     "OptimizerConfig",
     "find",
@@ -42,6 +46,8 @@ if not TYPE_CHECKING:
             "shipped": "files",
             "ACClipConfig": "optimizers",
             "CClipConfig": "optimizers",
+            "ClipConfig": "optimizers",
+            "MovingConfig": "optimizers",
             "GClipConfig": "optimizers",
             "OptimizationConfig": "optimizers",
             "OptimizerConfig": "optimizers",

@@ -5,6 +5,7 @@
 
 import dataclasses
 
+from official.modeling.hyperparams import base_config, oneof
 from official.modeling.optimization.configs import optimization_config, optimizer_config
 
 from keras_acclip.garden.configs import registration  # noqa: F401  (registers what these name)
@@ -55,16 +56,82 @@ class ACClipConfig(_ClippedConfig):
 
 
 @dataclasses.dataclass
+class MovingMomentConfig(base_config.Config):
+    """Config of `keras_acclip.thresholds.MovingMoment`.
+
+    Attributes:
+        multiple: Factor on the moving moment's root.
+        alpha: Order of the moment, in [1, 2].
+        decay: Decay of the moving average.
+        warmup: Steps before any norm is clipped.
+    """
+
+    multiple: float = 2.0
+    alpha: float = 1.0
+    decay: float = 0.98
+    warmup: int = 10
+
+
+@dataclasses.dataclass
+class MovingQuantileConfig(base_config.Config):
+    """Config of `keras_acclip.thresholds.MovingQuantile`.
+
+    Attributes:
+        q: The quantile.
+        window: How many norms are looked back on.
+        warmup: Steps before any norm is clipped.
+    """
+
+    q: float = 0.9
+    window: int = 128
+    warmup: int = 10
+
+
+@dataclasses.dataclass
+class ZScoreConfig(base_config.Config):
+    """Config of `keras_acclip.thresholds.ZScore`.
+
+    Attributes:
+        z: Standard deviations above the mean.
+        decay: Decay of the moving averages.
+        warmup: Steps before any norm is clipped.
+    """
+
+    z: float = 2.5
+    decay: float = 0.97
+    warmup: int = 25
+
+
+@dataclasses.dataclass
+class MovingConfig(oneof.OneOfConfig):
+    """A threshold that moves, in the place of a fixed one.
+
+    Attributes:
+        type: `"moment"`, `"quantile"`, `"z_score"`, or none for a fixed threshold.
+        moment: MovingMoment.
+        quantile: MovingQuantile.
+        z_score: ZScore.
+    """
+
+    type: str | None = None
+    moment: MovingMomentConfig = dataclasses.field(default_factory=MovingMomentConfig)
+    quantile: MovingQuantileConfig = dataclasses.field(default_factory=MovingQuantileConfig)
+    z_score: ZScoreConfig = dataclasses.field(default_factory=ZScoreConfig)
+
+
+@dataclasses.dataclass
 class _ThresholdConfig(_ClippedConfig):
     """What GClip and CClip share.
 
     Attributes:
-        threshold: The clipping threshold.
+        threshold: The clipping threshold, where none moves.
+        moving: A threshold that moves.
         momentum: Momentum in [0, 1).
         nesterov: Whether the momentum looks ahead.
     """
 
     threshold: float = 1.0
+    moving: MovingConfig = dataclasses.field(default_factory=MovingConfig)
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -91,6 +158,52 @@ class CClipConfig(_ThresholdConfig):
     name: str = "CClip"
 
 
+def _unclipped_adamw() -> optimizer_config.AdamWeightDecayConfig:
+    return optimizer_config.AdamWeightDecayConfig(gradient_clip_norm=0.0)
+
+
+@dataclasses.dataclass
+class InnerOptimizerConfig(optimization_config.OptimizerConfig):
+    """The optimizers that `clip` goes around.
+
+    Attributes:
+        adamw: The Model Garden's AdamW. Its own clipping, of each replica's gradient, is off.
+        acclip: ACClip.
+        gclip: GClip.
+        cclip: CClip.
+    """
+
+    adamw: optimizer_config.AdamWeightDecayConfig = dataclasses.field(
+        default_factory=_unclipped_adamw
+    )
+    acclip: ACClipConfig = dataclasses.field(default_factory=ACClipConfig)
+    gclip: GClipConfig = dataclasses.field(default_factory=GClipConfig)
+    cclip: CClipConfig = dataclasses.field(default_factory=CClipConfig)
+
+
+@dataclasses.dataclass
+class ClipConfig(optimizer_config.BaseOptimizerConfig):
+    """Config of `keras_acclip.tf_keras.Clip`: the gradient clipped before any optimizer.
+
+    Attributes:
+        name: Name of the optimizer.
+        optimizer: Which optimizer, and its arguments, as in an experiment.
+        threshold: The clipping threshold, where none moves.
+        moving: A threshold that moves.
+        by: `"global"`, `"variable"` or `"coordinate"`.
+        skip_nonfinite: Whether a step whose gradient is not finite changes nothing.
+        jit_compile: Whether the whole step runs as one XLA computation.
+    """
+
+    name: str = "Clip"
+    optimizer: InnerOptimizerConfig = dataclasses.field(default_factory=InnerOptimizerConfig)
+    threshold: float = 1.0
+    moving: MovingConfig = dataclasses.field(default_factory=MovingConfig)
+    by: str = "global"
+    skip_nonfinite: bool = False
+    jit_compile: bool = True
+
+
 @dataclasses.dataclass
 class OptimizerConfig(optimization_config.OptimizerConfig):
     """The Model Garden's choice of optimizers, and the paper's.
@@ -99,16 +212,19 @@ class OptimizerConfig(optimization_config.OptimizerConfig):
         acclip: ACClip.
         gclip: GClip.
         cclip: CClip.
+        clip: Clip around any of the others.
     """
 
     acclip: ACClipConfig = dataclasses.field(default_factory=ACClipConfig)
     gclip: GClipConfig = dataclasses.field(default_factory=GClipConfig)
     cclip: CClipConfig = dataclasses.field(default_factory=CClipConfig)
+    clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
 
 
 @dataclasses.dataclass
 class OptimizationConfig(optimization_config.OptimizationConfig):
-    """Optimizer, learning rate and warm-up; `optimizer.type` may be `acclip`, `gclip` or `cclip`.
+    """Optimizer, learning rate and warm-up; `optimizer.type` may be `acclip`, `gclip`, `cclip`,
+    or `clip` around any other.
 
     Attributes:
         optimizer: Which optimizer, and its arguments.

@@ -11,7 +11,7 @@ from official.modeling import optimization
 
 from keras_acclip.garden import configs
 from keras_acclip.garden.configs import optimizers, registration
-from keras_acclip.tf_keras import ACClip, CClip, GClip
+from keras_acclip.tf_keras import ACClip, CClip, Clip, GClip
 
 NAMES = ["gamma:0", "layer_0/output_layer_norm/beta:0", "layer_0/dense/bias:0", "layer_0/kernel:0"]
 
@@ -58,6 +58,45 @@ def test_every_field_reaches_the_optimizer(type, cls, fields):
     wanted = {"learning_rate": 0.5, "weight_decay": 0.25, "name": "mine", **fields, **shared}
     config = optimizer.get_config()
     assert {name: config[name] for name in wanted} == pytest.approx(wanted)
+
+
+def step(optimizer, gradients):
+    variables = [tf.Variable([1.0, -2.0], name=name.removesuffix(":0")) for name in NAMES]
+    for gradient in gradients:
+        pairs = [(tf.constant(gradient) * (i + 1), v) for i, v in enumerate(variables)]
+        optimizer.apply_gradients(pairs)
+    return np.array([v.numpy() for v in variables])
+
+
+@pytest.mark.parametrize("type", ["adamw", "sgd", "adam_experimental", "acclip"])
+def test_clip_goes_around_the_model_gardens_optimizers(type):
+    """What is clipped before it gives the steps of the optimizer alone."""
+    gradients = [[3.0, 4.0], [0.03, -0.04]]
+    # ‖g‖ is √(1 + 4 + 9 + 16) times that of the first variable's.
+    clipped = [[3.0 / 30**0.5, 4.0 / 30**0.5], [0.03, -0.04]]
+    fields = {"name": "inner"} | ({"gradient_clip_norm": 0.0} if type == "adamw" else {})
+    inner = {"type": type, type: {"name": "inner"}}
+    optimizer = make_optimizer("clip", optimizer=inner, threshold=5.0)
+    assert isinstance(optimizer, Clip)
+    expected = step(make_optimizer(type, **fields), clipped)
+    np.testing.assert_allclose(step(optimizer, gradients), expected, rtol=1e-5, atol=1e-6)
+    assert int(optimizer.clipping.clipped_steps) == 1
+
+
+def test_thresholds_that_move_are_configured():
+    moving = {"type": "quantile", "quantile": {"q": 0.7, "window": 9, "warmup": 9}}
+    inner = {"type": "adamw"}
+    for optimizer in (
+        make_optimizer("clip", optimizer=inner, moving=moving, by="variable"),
+        make_optimizer("gclip", moving=moving),
+    ):
+        got = optimizer.get_config()["threshold"]
+        assert got == {
+            "class_name": "MovingQuantile",
+            "config": {"q": 0.7, "window": 9, "warmup": 9},
+        }
+    with pytest.raises(ValueError, match=r"clip.optimizer.type.*Received: 'None'"):
+        make_optimizer("clip")
 
 
 @pytest.mark.parametrize("type", ["acclip", "gclip", "cclip"])

@@ -46,7 +46,10 @@ def train(optimizer, values, steps):
     return variables
 
 
-@pytest.mark.parametrize("name", some(MAKERS, ("Adam", "Nadam", "GClip", "AdamW, everything", "legacy Adam", "legacy SGD")))
+@pytest.mark.parametrize(
+    "name",
+    some(MAKERS, ("Adam", "Nadam", "GClip", "AdamW, everything", "legacy Adam", "legacy SGD")),
+)
 def test_a_threshold_that_never_binds_changes_nothing(name):
     """Bit for bit, where both run op by op; to rounding in one XLA computation."""
     values, steps = numbers(1)
