@@ -115,7 +115,7 @@ def paired_difference(runs, baseline, confidence=0.95, measure="val_loss"):
         differences = [by_seed[seed] - reference[seed] for seed in by_seed if seed in reference]
         if not differences:
             continue
-        low, high = _t_interval(differences, confidence)
+        low, high = t_interval(differences, confidence)
         mean = float(np.mean(differences))
         rows.append(
             {"optimizer": optimizer, "differences": differences, "mean": mean}
@@ -124,7 +124,8 @@ def paired_difference(runs, baseline, confidence=0.95, measure="val_loss"):
     return rows
 
 
-def _t_interval(values, confidence):
+def t_interval(values, confidence=0.95):
+    """The interval of Student's t for the mean of some values; NaNs for a single one."""
     error = stats.sem(values) if len(values) > 1 else math.nan
     if not error > 0:
         return math.nan, math.nan

@@ -1,0 +1,105 @@
+"""A small Transformer that predicts characters, with outliers among its batches."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from .contestants import make_optimizer
+
+LENGTH, WIDTH, CHARACTERS, BATCH, HELD_OUT = 32, 64, 128, 32, 1024
+OUTLIERS = 0.01
+
+
+def text_rows():
+    """Python's own help in rows of characters, as codes: inputs and what follows them."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(topics.values()).encode("ascii", "replace")
+    codes = np.frombuffer(text, "uint8").astype("int32")
+    rows = codes[: len(codes) // (LENGTH + 1) * (LENGTH + 1)].reshape(-1, LENGTH + 1)
+    return np.random.default_rng(0).permutation(rows)
+
+
+def build_model():
+    """One block of causal self-attention."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((LENGTH,), dtype="int32")
+    places = layers.Embedding(LENGTH, WIDTH)(keras.ops.arange(LENGTH))
+    x = layers.Embedding(CHARACTERS, WIDTH)(inputs) + places
+    normal = layers.LayerNormalization()(x)
+    x = x + layers.MultiHeadAttention(2, WIDTH // 2)(normal, normal, use_causal_mask=True)
+    hidden = layers.Dense(4 * WIDTH, "gelu")(layers.LayerNormalization()(x))
+    x = layers.LayerNormalization()(x + layers.Dense(WIDTH)(hidden))
+    return keras.Model(inputs, layers.Dense(CHARACTERS)(x))
+
+
+class Characters:
+    """Trains on batches of which some have one wrong character for all labels.
+
+    Args:
+        kind: `"adamw"` or `"sgd"`, with momentum.
+        steps: Steps of a training.
+        contestant: What `contestants.make_optimizer` takes.
+    """
+
+    def __init__(self, kind, steps, contestant):
+        import keras
+
+        self._steps = steps
+        rows = text_rows()
+        self._held_out, self._rows = rows[:HELD_OUT], rows[HELD_OUT:]
+        self._model = build_model()
+        inner = {
+            "adamw": lambda: keras.optimizers.AdamW(1e-3, weight_decay=0.01),
+            "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+        }[kind]()
+        self.start_rate = {"adamw": 4e-3, "sgd": 0.2}[kind]
+        self._optimizer = make_optimizer(inner, contestant)
+        self._optimizer.build(self._model.trainable_variables)
+        # The rate and a fixed threshold are set; all else starts at these values.
+        self._first = [np.array(v) for v in self._optimizer.variables]
+        self._loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._step = tf.function(self._take, jit_compile=True, autograph=False)
+
+    def error(self, seed, rate, threshold=None, scale=1.0):
+        """The held-out loss after training, in nats a character; infinite if it diverged.
+
+        Args:
+            seed: Of initial weights, batches and outliers.
+            rate: The first learning rate; it falls linearly to 0. Of SGD `scale` divides it.
+            threshold: Of a fixed threshold, the value.
+            scale: Factor on the loss.
+        """
+        import keras
+
+        keras.utils.set_random_seed(seed)
+        fresh = keras.models.clone_model(self._model)
+        self._model.set_weights(fresh.get_weights())
+        for variable, value in zip(self._optimizer.variables, self._first, strict=True):
+            variable.assign(value)
+        if threshold is not None:
+            self._optimizer.threshold = threshold
+        rng = np.random.default_rng(seed)
+        wrong = rng.random(self._steps) < OUTLIERS
+        if "sgd" in self._optimizer.inner_optimizer.name.lower():
+            rate = rate / scale
+        for k in range(self._steps):
+            batch = self._rows[rng.integers(len(self._rows), size=BATCH)]
+            x, y = batch[:, :-1], batch[:, 1:]
+            if wrong[k]:
+                y = np.full_like(y, rng.integers(CHARACTERS))
+            self._optimizer.learning_rate = rate * (1 - k / self._steps)
+            self._step(tf.constant(x), tf.constant(y), tf.constant(scale))
+        logits = self._model.predict(self._held_out[:, :-1], batch_size=256, verbose=0)
+        loss = float(self._loss(self._held_out[:, 1:], logits))
+        return loss if math.isfinite(loss) else math.inf
+
+    def _take(self, x, y, scale):
+        with tf.GradientTape() as tape:
+            loss = self._loss(y, self._model(x, training=True)) * scale
+        variables = self._model.trainable_variables
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        self._optimizer.apply(gradients, variables)
