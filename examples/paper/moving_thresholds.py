@@ -17,8 +17,9 @@ estimator), MovingQuantile (AutoClip's) and ZScore (ZClip's).
 
 The rate falls linearly to 0. The first rate, and the fixed threshold, are tuned on seeds that are
 then left out: from a start, by factors of 2, until no neighbour is better. The fixed threshold is
-tuned jointly with its rate, so it gets the most trials. Moving thresholds are trained again with
-the loss times 1e-3 and 1e3 (SGD's rate divided by it), which should change nothing.
+tuned jointly with its rate. So are, in a second entry each, the multiple of MovingMoment and the
+odds of MovingQuantile's quantile, which have no unit. Moving thresholds are trained again with the
+loss times 1e-3 and 1e3 (SGD's rate divided by it), which should change nothing.
 
 What came out stands in docs/results/moving_thresholds.md.
 """
@@ -33,7 +34,7 @@ SCALES = {
     "paper": {"steps": 20_000, "seeds": 100, "character_steps": 3000, "character_seeds": 16},
 }
 FREEDOMS = (1.2, 1.5)
-INNER = ("adamw", "sgd")
+INNER = {"adamw": 4e-3, "sgd": 0.2}  # Where their grids of rates start.
 
 
 def table(results):
@@ -59,13 +60,15 @@ def report(work, options):
         print(name, flush=True)
         make = functools.partial(Regression, freedom, options.steps)
         tuning, seeds = range(1000, 1000 + options.seeds // 2 + 1), range(options.seeds)
-        results[name] = work.part(f"t-{freedom}", contest, make, tuning, seeds)
+        results[name] = work.part(f"t-{freedom}", contest, make, 0.0125, tuning, seeds)
     for inner in INNER:
         name = f"Transformer, {inner}"
         print(name, flush=True)
         make = functools.partial(Characters, inner, options.character_steps)
         tuning, seeds = range(1000, 1002), range(options.character_seeds)
-        results[name] = work.part(f"transformer-{inner}", contest, make, tuning, seeds)
+        results[name] = work.part(
+            f"transformer-{inner}", contest, make, INNER[inner], tuning, seeds
+        )
     print(table(results))
     draw(results, options.output / "errors.png")
     work.write_results({"problems": results}, ("tensorflow", "keras", "numpy"))

@@ -14,7 +14,7 @@ from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
 from keras_acclip.optimizers import clipping, held, moving, notices, record
 from keras_acclip.optimizers.base import OBSTACLE, Schedule, Threshold, execution
 from keras_acclip.optimizers.hyperparameter import Checked, compiles
-from keras_acclip.optimizers.step import Scalars
+from keras_acclip.optimizers.step import Scalars, size_of
 
 ops: Ops = keras.ops
 
@@ -194,6 +194,7 @@ class Clip(keras.optimizers.Optimizer):
             return
         self.clipped_paths = [getattr(v, "path", v.name) for v in variables]
         self._places = held.places(self._threshold, self.clipped_paths)
+        self._sizes = [size_of(v) for v in variables]
         super().build(variables)
         inner = self.inner_optimizer
         if not inner.built:
@@ -249,6 +250,7 @@ class Clip(keras.optimizers.Optimizer):
             self._moving,
             self.clipping_variables,
             indices,
+            [self._sizes[i] for i in indices],
             gradients,
             taus,
             self.skip_nonfinite,

@@ -53,6 +53,7 @@ def clip_and_keep(
     moving: Moving | None,
     kept: record.Kept,
     indices: Sequence[int],
+    sizes: Sequence[int],
     gradients: Sequence[Gradient],
     thresholds: Sequence[Array],
     skip_nonfinite: bool,
@@ -66,6 +67,7 @@ def clip_and_keep(
         moving: `None`, or the threshold that follows the norms.
         kept: The variables to update.
         indices: The gradients' places among all variables, which the state's rows follow.
+        sizes: How many coordinates each gradient's variable has.
         gradients: One gradient a variable, summed over replicas.
         thresholds: One a variable, or a single one; none where the threshold moves.
         skip_nonfinite: Whether to look if the gradients are finite.
@@ -77,7 +79,7 @@ def clip_and_keep(
     """
     wide = prepared(gradients, ops)
     finite = all_finite(wide, ops) if skip_nonfinite else None
-    norms = norms_of(by, wide, ops, slices)
+    norms = norms_of(by, wide, sizes, ops, slices)
     if moving is not None and kept.state is not None:
         state = ops.convert_to_tensor(kept.state)
         places = [0] if by == "global" else list(indices)
@@ -86,20 +88,23 @@ def clip_and_keep(
     thresholds = [ops.cast(t, "float32") for t in thresholds]
     if len(thresholds) < len(gradients):
         thresholds = [thresholds[0]] * len(gradients)
-    clipped, share = clip(by, wide, norms.clipped, thresholds, ops)
+    clipped, share = clip(by, wide, norms.clipped, thresholds, sizes, ops)
     squares = squares_of(wide, ops, slices)
     seen = record.Seen(norms.together, ops.max(ops.stack(thresholds)), share, squares)
     record.count(kept, seen, indices, finite, ops)
     return [_like(g, like, ops) for g, like in zip(clipped, gradients, strict=True)], finite
 
 
-def norms_of(by: By, gradients: Sequence[Gradient], ops: Ops, slices: int = 1) -> Norms:
+def norms_of(
+    by: By, gradients: Sequence[Gradient], sizes: Sequence[int], ops: Ops, slices: int = 1
+) -> Norms:
     """The norms of gradients that `prepared` returned.
 
     Args:
         by: What is clipped: one norm, one a variable, or (for thresholds that follow them) the
             root mean square of each variable's coordinates.
         gradients: One gradient a variable.
+        sizes: How many coordinates each variable has.
         ops: Namespace of array functions.
         slices: As `rules.global_norm` takes it.
     """
@@ -108,7 +113,7 @@ def norms_of(by: By, gradients: Sequence[Gradient], ops: Ops, slices: int = 1) -
     if by == "global":
         return Norms(together, [together])
     if by == "coordinate":
-        each = [root_mean_square(n, g) for n, g in zip(each, gradients, strict=True)]
+        each = [root_mean_square(n, size) for n, size in zip(each, sizes, strict=True)]
     return Norms(together, each)
 
 
@@ -117,6 +122,7 @@ def clip(
     gradients: Sequence[Gradient],
     norms: Sequence[Array],
     thresholds: Sequence[Array],
+    sizes: Sequence[int],
     ops: Ops,
 ) -> tuple[list[Gradient], Array]:
     """Clips gradients that `prepared` returned.
@@ -126,6 +132,7 @@ def clip(
         gradients: One gradient a variable, summed over replicas.
         norms: The norms to clip, as `norms_of` returns them.
         thresholds: One a variable.
+        sizes: How many coordinates each variable has.
         ops: Namespace of array functions.
 
     Returns:
@@ -143,7 +150,7 @@ def clip(
             number_of(ops.abs(v) > ops.cast(t, v.dtype), ops)
             for v, t in zip(values, thresholds, strict=True)
         ]
-        return clipped, sum(over) / max(sum(map(sparse.size, gradients)), 1)
+        return clipped, sum(over) / max(sum(sizes), 1)
     if by == "global":
         norms = list(norms) * len(gradients)
     factors = [rules.GClip().factor(n, t, ops) for n, t in zip(norms, thresholds, strict=True)]

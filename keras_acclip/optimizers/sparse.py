@@ -5,7 +5,6 @@ Backends are told apart by the gradient's type, so that none is imported for ano
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from keras_acclip._utils.typing import Array, Gradient, Variable
@@ -37,11 +36,6 @@ def map_rows(function: Callable[[Array], Array], gradient: Gradient) -> Gradient
 def rows(gradient: Gradient) -> Array:
     """The coordinates that a dense or sparse gradient holds."""
     return gradient.values if is_sparse(gradient) else gradient
-
-
-def size(gradient: Gradient) -> int:
-    """How many coordinates the gradient's variable has."""
-    return math.prod(int(length) for length in gradient.shape)
 
 
 def sum_repeated_rows(gradient: Gradient) -> Gradient:

@@ -6,6 +6,7 @@ the whole, one variable after the other. Where and how they run is `execution`'s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -185,9 +186,9 @@ def prepare(
         if norm is not None:
             norms, places = [norm], [0]
         else:
-            norms = [
-                root_mean_square(joint_norm([sparse.rows(g)], ops, slices), g) for g in gradients
-            ]
+            each = [joint_norm([sparse.rows(g)], ops, slices) for g in gradients]
+            sizes = [size_of(cell.variable) for cell in step.cells]
+            norms = list(map(root_mean_square, each, sizes))
         taus, state = moving_thresholds.moved(settings.moving, old, norms, places, ops)
         if norm is None:
             # In their variables' places; variables without a gradient ask for none.
@@ -261,8 +262,7 @@ def _seen(
         clipped, tau = step.settings.rule.clipped(value, own, threshold=threshold, ops=ops)
         over.append(number_of(clipped, ops))
         taus.append(ops.cast(tau, "float32"))
-    sizes = [sparse.size(g) for g in ready.gradients]
-    size = max(sum(sizes), 1)
+    size = max(sum(size_of(cell.variable) for cell in step.cells), 1)
     if step.settings.rule.has_threshold:
         threshold = ops.max(ops.stack(taus))
     else:
@@ -436,9 +436,14 @@ def joint_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
     return rules.global_norm([ops.cast(a, widest) for a in arrays], ops, slices)
 
 
-def root_mean_square(norm: Array, gradient: Gradient) -> Array:
-    """The root mean square of a gradient's coordinates, whose norm is given."""
-    return norm / max(sparse.size(gradient), 1) ** 0.5
+def size_of(variable: Variable) -> int:
+    """How many coordinates a variable has."""
+    return math.prod(int(length) for length in variable.shape)
+
+
+def root_mean_square(norm: Array, size: int) -> Array:
+    """The root mean square of so many coordinates, whose norm is given."""
+    return norm / max(size, 1) ** 0.5
 
 
 def number_of(mask: Array, ops: Ops) -> Array:

@@ -15,7 +15,7 @@ from keras_acclip._utils.typing import Array, Gradient
 from keras_acclip.optimizers import clipping, execution, held, moving, notices, record
 from keras_acclip.optimizers import tensorflow_ops as ops
 from keras_acclip.optimizers.hyperparameter import Checked
-from keras_acclip.optimizers.step import Scalars
+from keras_acclip.optimizers.step import Scalars, size_of
 from keras_acclip.tf_keras.base import Schedule, Threshold, deserialized, floatx, number, serialized
 from keras_acclip.tf_keras.legacy_names import LegacyNames
 
@@ -163,6 +163,7 @@ class Clip(LegacyNames, tf_keras.optimizers.Optimizer):
             return
         self.clipped_paths = compat.untracked(self, [v.name for v in var_list])
         self._places = held.places(self._threshold, self.clipped_paths)
+        self._sizes = [size_of(v) for v in var_list]
         super().build(var_list)
         compat.create_slots(self.inner_optimizer, var_list)
         self._squares = self._numbers("squares", tf.zeros(len(var_list)))
@@ -259,6 +260,7 @@ class Clip(LegacyNames, tf_keras.optimizers.Optimizer):
             self._moving,
             self.clipping_variables,
             indices,
+            [self._sizes[i] for i in indices],
             gradients,
             taus,
             bool(self.skip_nonfinite),

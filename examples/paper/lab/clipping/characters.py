@@ -43,9 +43,10 @@ class Characters:
         kind: `"adamw"` or `"sgd"`, with momentum.
         steps: Steps of a training.
         contestant: What `contestants.make_optimizer` takes.
+        **settings: The same.
     """
 
-    def __init__(self, kind, steps, contestant):
+    def __init__(self, kind, steps, contestant, **settings):
         import keras
 
         self._steps = steps
@@ -56,8 +57,7 @@ class Characters:
             "adamw": lambda: keras.optimizers.AdamW(1e-3, weight_decay=0.01),
             "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
         }[kind]()
-        self.start_rate = {"adamw": 4e-3, "sgd": 0.2}[kind]
-        self._optimizer = make_optimizer(inner, contestant)
+        self._optimizer = make_optimizer(inner, contestant, **settings)
         self._optimizer.build(self._model.trainable_variables)
         # The rate and a fixed threshold are set; all else starts at these values.
         self._first = [np.array(v) for v in self._optimizer.variables]

@@ -1,45 +1,51 @@
 """Each contestant tuned on seeds of its own, then measured on fresh ones, at several scales."""
 
 from ..comparison import t_interval
-from .contestants import CONTESTANTS, MOVING
+from .contestants import CONTESTANTS, MOVING, TUNED
 from .tuning import climb
 
-START_THRESHOLD = 1.0
 SCALES = (1e-3, 1e3)
 
 
-def contest(make_problem, tuning_seeds, seeds):
+def contest(make_problem, start_rate, tuning_seeds, seeds):
     """Tunes and measures all contestants on a problem.
 
     Args:
-        make_problem: Function from a contestant's name to the problem, whose `error(seed, rate,
-            threshold, scale)` is what is to be small.
+        make_problem: Function from a contestant's name and settings to the problem, whose
+            `error(seed, rate, threshold, scale)` is what is to be small.
+        start_rate: Where the grid of rates starts.
         tuning_seeds: Seeds to tune on.
         seeds: Seeds to measure on.
 
     Returns:
-        dict: `runs`, dicts of `contestant`, `settings` (rate and threshold), `tried` (how many),
+        dict: `runs`, dicts of `contestant`, `settings` (rate and what else was tuned), `tried` (how many),
         `errors` (by seed), and for moving ones `scaled`, a dict from a scale of the loss to the
         errors; `differences`, dicts of `contestant`, its errors less the best fixed threshold's
         by seed, their `mean`, and `low` and `high` of its 95% interval.
     """
     runs = []
     for contestant in CONTESTANTS:
-        problem = make_problem(contestant)
-        start = {"rate": problem.start_rate}
-        if contestant == "fixed":
-            start["threshold"] = START_THRESHOLD
+        made = {}
 
-        def measure(settings, problem=problem):
-            return sum(problem.error(seed, **settings) for seed in tuning_seeds)
+        def error(seed, settings, scale=1.0, contestant=contestant, made=made):
+            # A fixed threshold is set anew; a moving one's settings are compiled.
+            own = {k: v for k, v in settings.items() if k in ("multiple", "odds")}
+            key = tuple(own.values())
+            if key not in made:
+                made[key] = make_problem(contestant, **own)
+            given = {k: v for k, v in settings.items() if k not in own}
+            return made[key].error(seed, **given, scale=scale)
 
+        def measure(settings, error=error):
+            return sum(error(seed, settings) for seed in tuning_seeds)
+
+        start = {"rate": start_rate} | TUNED.get(contestant, {})
         settings, tried = climb(measure, start)
-        errors = [problem.error(seed, **settings) for seed in seeds]
+        errors = [error(seed, settings) for seed in seeds]
         run = {"contestant": contestant, "settings": settings, "tried": tried, "errors": errors}
         if contestant in MOVING:
             run["scaled"] = {
-                f"{scale:g}": [problem.error(seed, **settings, scale=scale) for seed in seeds]
-                for scale in SCALES
+                f"{scale:g}": [error(seed, settings, scale) for seed in seeds] for scale in SCALES
             }
         runs.append(run)
         print(f"  {contestant}: {settings}, mean error {sum(errors) / len(errors):.4f}", flush=True)

@@ -16,17 +16,16 @@ class Regression:
     Args:
         freedom: Degrees of freedom of the noise; from 1 to 2 it has a mean and no variance.
         steps: Steps of a training.
-        threshold: What `contestants.make_optimizer` takes.
+        contestant: What `contestants.make_optimizer` takes.
+        **settings: The same.
     """
 
-    start_rate = 0.05
-
-    def __init__(self, freedom, steps, threshold):
+    def __init__(self, freedom, steps, contestant, **settings):
         import keras
 
         self._freedom, self._steps = freedom, steps
         self._weights = keras.Variable(np.zeros(FEATURES, "float32"))
-        self._optimizer = make_optimizer(keras.optimizers.SGD(0.1), threshold)
+        self._optimizer = make_optimizer(keras.optimizers.SGD(0.1), contestant, **settings)
         self._optimizer.build([self._weights])
         # The rate and a fixed threshold are set; all else starts at these values.
         self._first = [np.array(v) for v in self._optimizer.variables]

@@ -11,8 +11,16 @@ def rows(results):
     Args:
         results: dict from a problem to what `contest.contest` returned.
     """
-    header = ["problem", "clipping", "rate", "threshold", "tried", "error", "less the best fixed's"]
-    lines = [[*header, "largest change by the loss's scale"]]
+    header = [
+        "problem",
+        "clipping",
+        "rate",
+        "tuned too",
+        "tried",
+        "error",
+        "less the fixed's (95%)",
+    ]
+    lines = [[*header, "change by scale"]]
     for problem, result in results.items():
         differences = {row["contestant"]: row for row in result["differences"]}
         for run in result["runs"]:
@@ -22,7 +30,7 @@ def rows(results):
                     problem,
                     run["contestant"],
                     f"{settings['rate']:g}",
-                    f"{settings['threshold']:g}" if "threshold" in settings else "–",
+                    ", ".join(f"{k} {v:g}" for k, v in settings.items() if k != "rate") or "–",
                     str(run["tried"]),
                     f"{np.mean(run['errors']):.4f}",
                     _difference(differences.get(run["contestant"])),
@@ -53,7 +61,7 @@ def _change(run):
 
 def draw(results, path):
     """Draws the errors of all seeds, a panel a problem."""
-    with picture(path, "Thresholds that move", 1, len(results), figsize=(13, 3.6)) as panels:
+    with picture(path, "Thresholds that move", 1, len(results), figsize=(14, 4)) as panels:
         for axes, (problem, result) in zip(np.ravel(panels), results.items(), strict=True):
             for i, run in enumerate(result["runs"]):
                 errors = np.array(run["errors"])
@@ -62,7 +70,8 @@ def draw(results, path):
             axes.set_xticks(
                 range(len(result["runs"])),
                 [run["contestant"] for run in result["runs"]],
-                rotation=30,
+                rotation=40,
+                ha="right",
             )
             axes.set_title(problem)
             what = "log of the distance" if "regression" in problem else "held-out loss"
