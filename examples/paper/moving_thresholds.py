@@ -61,7 +61,7 @@ def report(work, options):
         make = functools.partial(Regression, freedom, options.steps)
         tuning, seeds = range(1000, 1000 + options.seeds // 2 + 1), range(options.seeds)
         results[name] = work.part(f"t-{freedom}", contest, make, 0.0125, tuning, seeds)
-    for inner in INNER:
+    for inner, rate in INNER.items():
         name = f"Transformer, {inner}"
         print(name, flush=True)
         make = functools.partial(Characters, inner, options.character_steps)
