@@ -66,9 +66,8 @@ def report(work, options):
         print(name, flush=True)
         make = functools.partial(Characters, inner, options.character_steps)
         tuning, seeds = range(1000, 1002), range(options.character_seeds)
-        results[name] = work.part(
-            f"transformer-{inner}", contest, make, INNER[inner], tuning, seeds
-        )
+        part = work.part(f"transformer-{inner}", contest, make, rate, tuning, seeds)
+        results[name] = part
     print(table(results))
     draw(results, options.output / "errors.png")
     work.write_results({"problems": results}, ("tensorflow", "keras", "numpy"))

@@ -20,8 +20,8 @@ def contest(make_problem, start_rate, tuning_seeds, seeds):
     Returns:
         dict: `runs`, dicts of `contestant`, `settings` (rate and what else was tuned), `tried`
         (how many), `errors` (by seed), and for moving ones `scaled`, a dict from a scale of the
-        loss to the errors; `differences`, dicts of `contestant`, its errors less the best fixed threshold's
-        by seed, their `mean`, and `low` and `high` of its 95% interval.
+        loss to the errors; `differences`, dicts of `contestant`, its errors less the best fixed
+        threshold's by seed, their `mean`, and `low` and `high` of its 95% interval.
     """
     runs = []
     for contestant in CONTESTANTS:
