@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_acclip import ACClip, CClip, GClip
+from keras_acclip import ACClip, CClip, Clip, GClip
+from keras_acclip.thresholds import MovingMoment
 from tests import paths, reference
 
 MAKERS = {
@@ -20,6 +21,10 @@ MAKERS = {
     "CClip": lambda: CClip(0.1, {"kernel": 0.05, ".*": 0.01}, momentum=0.9, weight_decay=0.1),
     "ACClip": lambda: ACClip(0.01, weight_decay=0.1, skip_nonfinite=True),
     "ACClip rms": lambda: ACClip(0.01, alpha=1.5, step_size="rms", use_ema=True),
+    "Clip": lambda: Clip(keras.optimizers.AdamW(0.05), 0.5),
+    "Clip, moving": lambda: Clip(
+        keras.optimizers.SGD(0.1, momentum=0.9), MovingMoment(0.7, warmup=1), by="variable"
+    ),
 }
 
 
