@@ -25,7 +25,7 @@ _TINY = 2.0**-60
 
 # Between these, the square of a norm is neither rounded to zero nor to infinity in float32;
 # outside, this power of two brings it there.
-_SAFE_NORMS = (2.0**-50, 2.0**60)
+SAFE_NORMS = (2.0**-50, 2.0**60)
 _RESCALE = 2.0**70
 # Arrays of fewer coordinates are not worth slicing.
 _LARGE = 2**17
@@ -406,7 +406,7 @@ def global_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
     if not filled:
         return ops.sum(arrays[0])
     norm = ops.sqrt(ops.sum(ops.stack([sum_of_squares(a, ops, slices) for a in filled])))
-    low, high = _SAFE_NORMS
+    low, high = SAFE_NORMS
     return ops.cond(ops.logical_and(norm > low, norm < high), lambda: norm, rescaled_norm)
 
 

@@ -79,7 +79,8 @@ def clip_and_keep(
     """
     wide = prepared(gradients, ops)
     finite = all_finite(wide, ops) if skip_nonfinite else None
-    norms = norms_of(by, wide, sizes, ops, slices)
+    squares = squares_of(wide, ops, slices)
+    norms = norms_of(by, wide, squares, sizes, ops, slices)
     if moving is not None and kept.state is not None:
         state = ops.convert_to_tensor(kept.state)
         places = [0] if by == "global" else list(indices)
@@ -89,14 +90,18 @@ def clip_and_keep(
     if len(thresholds) < len(gradients):
         thresholds = [thresholds[0]] * len(gradients)
     clipped, share = clip(by, wide, norms.clipped, thresholds, sizes, ops)
-    squares = squares_of(wide, ops, slices)
     seen = record.Seen(norms.together, ops.max(ops.stack(thresholds)), share, squares)
     record.count(kept, seen, indices, finite, ops)
     return [_like(g, like, ops) for g, like in zip(clipped, gradients, strict=True)], finite
 
 
 def norms_of(
-    by: By, gradients: Sequence[Gradient], sizes: Sequence[int], ops: Ops, slices: int = 1
+    by: By,
+    gradients: Sequence[Gradient],
+    squares: Array,
+    sizes: Sequence[int],
+    ops: Ops,
+    slices: int = 1,
 ) -> Norms:
     """The norms of gradients that `prepared` returned.
 
@@ -104,14 +109,25 @@ def norms_of(
         by: What is clipped: one norm, one a variable, or (for thresholds that follow them) the
             root mean square of each variable's coordinates.
         gradients: One gradient a variable.
+        squares: Their squared norms, as `squares_of` returns them.
         sizes: How many coordinates each variable has.
         ops: Namespace of array functions.
         slices: As `rules.global_norm` takes it.
     """
-    each = [ops.cast(joint_norm([sparse.rows(g)], ops, slices), "float32") for g in gradients]
-    together = rules.global_norm([ops.reshape(n, (1,)) for n in each], ops)
+    rows = [sparse.rows(g) for g in gradients]
     if by == "global":
+        together = ops.cast(joint_norm(rows, ops, slices), "float32")
         return Norms(together, [together])
+    plain = ops.sqrt(squares)
+    low, high = rules.SAFE_NORMS
+    # Their squares may have overflowed or vanished; to look at each by itself would cost more.
+    norms = ops.cond(
+        ops.all(ops.logical_and(plain > low, plain < high)),
+        lambda: plain,
+        lambda: ops.stack([ops.cast(joint_norm([r], ops, slices), "float32") for r in rows]),
+    )
+    together = rules.global_norm([norms], ops)
+    each = [norms[i] for i in range(len(rows))]
     if by == "coordinate":
         each = [root_mean_square(n, size) for n, size in zip(each, sizes, strict=True)]
     return Norms(together, each)
