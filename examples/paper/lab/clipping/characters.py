@@ -40,23 +40,19 @@ class Characters:
     """Trains on batches of which some have one wrong character for all labels.
 
     Args:
-        kind: `"adamw"` or `"sgd"`, with momentum.
         steps: Steps of a training.
         contestant: What `contestants.make_optimizer` takes.
         **settings: The same.
     """
 
-    def __init__(self, kind, steps, contestant, **settings):
+    def __init__(self, steps, contestant, **settings):
         import keras
 
         self._steps = steps
         rows = text_rows()
         self._held_out, self._rows = rows[:HELD_OUT], rows[HELD_OUT:]
         self._model = build_model()
-        inner = {
-            "adamw": lambda: keras.optimizers.AdamW(1e-3, weight_decay=0.01),
-            "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
-        }[kind]()
+        inner = keras.optimizers.AdamW(1e-3, weight_decay=0.01)
         self._optimizer = make_optimizer(inner, contestant, **settings)
         self._optimizer.build(self._model.trainable_variables)
         # The rate and a fixed threshold are set; all else starts at these values.
@@ -69,7 +65,7 @@ class Characters:
 
         Args:
             seed: Of initial weights, batches and outliers.
-            rate: The first learning rate; it falls linearly to 0. Of SGD `scale` divides it.
+            rate: The first learning rate; it falls linearly to 0.
             threshold: Of a fixed threshold, the value.
             scale: Factor on the loss.
         """
@@ -84,8 +80,6 @@ class Characters:
             self._optimizer.threshold = threshold
         rng = np.random.default_rng(seed)
         wrong = rng.random(self._steps) < OUTLIERS
-        if "sgd" in self._optimizer.inner_optimizer.name.lower():
-            rate = rate / scale
         for k in range(self._steps):
             batch = self._rows[rng.integers(len(self._rows), size=BATCH)]
             x, y = batch[:, :-1], batch[:, 1:]
