@@ -35,14 +35,6 @@ SCALES = {
 FREEDOMS = (1.2, 1.5)
 
 
-def table(results):
-    """All contestants of all problems."""
-    from lab.clipping.report import rows
-    from lab.tables import markdown
-
-    return markdown(rows(results))
-
-
 def report(work, options):
     """Computes what is missing, prints and saves it."""
     import functools
@@ -50,7 +42,8 @@ def report(work, options):
     from lab.clipping.characters import Characters
     from lab.clipping.contest import contest
     from lab.clipping.regression import Regression
-    from lab.clipping.report import draw
+    from lab.clipping.report import draw, records, rows
+    from lab.tables import markdown
 
     results = {}
     for freedom in FREEDOMS:
@@ -63,9 +56,10 @@ def report(work, options):
     make = functools.partial(Characters, options.character_steps)
     seeds = range(options.character_seeds)
     results["Transformer"] = work.part("transformer", contest, make, 4e-3, (1000, 1001), seeds)
-    print(table(results))
+    found = records(results)
+    print(markdown(rows(found)))
     draw(results, options.output / "errors.png")
-    work.write_results({"problems": results}, ("tensorflow", "keras", "numpy"))
+    work.write_results({"rows": found, "problems": results}, ("tensorflow", "keras", "numpy"))
     print(f"\nWritten under {options.output}: results.json, errors.png")
 
 

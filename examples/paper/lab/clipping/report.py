@@ -5,58 +5,52 @@ import numpy as np
 from ..figures import picture
 
 
-def rows(results):
-    """A line for each contestant of each problem, the header first: lists of texts.
+def records(results):
+    """A dict for each contestant of each problem, for the table and the page.
 
     Args:
         results: dict from a problem to what `contest.contest` returned.
     """
-    header = [
-        "problem",
-        "clipping",
-        "rate",
-        "tuned too",
-        "tried",
-        "error",
-        "less the fixed's (95%)",
-    ]
-    lines = [[*header, "change by scale"]]
+    found = []
     for problem, result in results.items():
         differences = {row["contestant"]: row for row in result["differences"]}
         for run in result["runs"]:
-            settings = run["settings"]
-            lines.append(
-                [
-                    problem,
-                    run["contestant"],
-                    f"{settings['rate']:g}",
-                    ", ".join(f"{k} {v:g}" for k, v in settings.items() if k != "rate") or "–",
-                    str(run["tried"]),
-                    f"{np.mean(run['errors']):.4f}",
-                    _difference(differences.get(run["contestant"])),
-                    _change(run),
-                ]
+            settings = dict(run["settings"])
+            row = differences.get(run["contestant"], {})
+            found.append(
+                {
+                    "problem": problem,
+                    "contestant": run["contestant"],
+                    "rate": settings.pop("rate"),
+                    "own": ", ".join(f"{k} {v:g}" for k, v in settings.items()) or "–",
+                    "tried": run["tried"],
+                    "error": float(np.mean(run["errors"])),
+                    "change": _largest_change(run),
+                }
+                | {f"difference_{k}": row.get(k) for k in ("mean", "low", "high")}
             )
+    return found
+
+
+def rows(found):
+    """What `records` returned as lines of texts, the header first."""
+    header = ["problem", "clipping", "rate", "tuned too", "tried", "error"]
+    lines = [[*header, "less the fixed's (95%)", "change by scale"]]
+    for row in found:
+        mean, low, high = (row[f"difference_{k}"] for k in ("mean", "low", "high"))
+        difference = "–" if mean is None else f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
+        change = "–" if row["change"] is None else f"{row['change']:.1e}"
+        texts = [row["problem"], row["contestant"], f"{row['rate']:g}", row["own"]]
+        lines.append([*texts, str(row["tried"]), f"{row['error']:.4f}", difference, change])
     return lines
 
 
-def _difference(row):
-    if row is None:
-        return "–"
-    return f"{row['mean']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
-
-
-def largest_change(run):
+def _largest_change(run):
     """The largest difference that the scale of the loss made, or `None` where it was not tried."""
     if "scaled" not in run:
         return None
     errors = np.array(run["errors"])
     return float(max(np.max(np.abs(np.array(e) - errors)) for e in run["scaled"].values()))
-
-
-def _change(run):
-    change = largest_change(run)
-    return "–" if change is None else f"{change:.1e}"
 
 
 def draw(results, path):
