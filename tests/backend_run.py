@@ -1,12 +1,13 @@
 """What `test_backends` runs, on whatever backend KERAS_BACKEND names."""
 
+import functools
 import sys
 
 import keras
 import numpy as np
 
-from keras_acclip import ACClip, CClip, Clip, GClip
-from keras_acclip.thresholds import PowerThreshold
+from keras_acclip import ACClip, CClip, Clip, GClip, GradientMonitor
+from keras_acclip.thresholds import MovingMoment, PowerThreshold
 from tests import reference
 
 MAKERS = {
@@ -18,6 +19,7 @@ MAKERS = {
     "ACClip": lambda: ACClip(0.05, weight_decay=0.1),
     "ACClip rms": lambda: ACClip(0.05, alpha=1.5, step_size="rms", skip_nonfinite=True),
     "ACClip constant": lambda: ACClip(0.05, alpha=2.0, step_size="constant"),
+    "GClip moving": lambda: GClip(0.05, MovingMoment(1.2, warmup=2), momentum=0.9),
     "Clip": lambda: Clip(keras.optimizers.SGD(0.05, momentum=0.9), 0.5, skip_nonfinite=True),
 }
 
@@ -28,6 +30,7 @@ REFERENCE = {
     "ACClip": ("ACClip", {"wd": 0.1}),
     "ACClip rms": ("ACClip", {"alpha": 1.5, "step_size": "rms"}),
     "ACClip constant": ("ACClip", {"alpha": 2.0, "step_size": "constant"}),
+    "GClip moving": ("GClip", {"threshold": lambda k: moving_threshold(k), "momentum": 0.9}),
     "Clip": ("GClip", {"threshold": 0.5, "momentum": 0.9}),
 }
 
@@ -37,6 +40,21 @@ def gradients():
     shapes = [(), (5,), (4, 3), (2, 3, 4)]
     values = [np.float32(rng.standard_normal(s)) for s in shapes]
     return values, reference.heavy_tailed(rng, shapes, 55)
+
+
+@functools.cache
+def moving_thresholds():
+    """Those of "GClip moving", by the threshold's own functions in float64."""
+    moving, state, taus = MovingMoment(1.2, warmup=2), np.zeros((1, 4)), []
+    for step in gradients()[1]:
+        taus.append(float(moving.thresholds(state, keras.ops)[0]))
+        norm = np.array([reference.joint_norm([np.float64(g) for g in step])])
+        state = np.asarray(moving.updated(state, norm, keras.ops))
+    return taus
+
+
+def moving_threshold(k):
+    return moving_thresholds()[k - 1]
 
 
 def apply(name):
@@ -56,16 +74,22 @@ def apply(name):
 
 
 def fit(name):
-    """The weights of a small model after two epochs of `fit`."""
+    """The weights of a small model after two epochs of `fit`, and the norms in its logs."""
     rng = np.random.default_rng(0)
     x = np.float32(rng.standard_normal((64, 6)))
     y = np.float32(rng.standard_t(1.5, (64, 2)))
     v0, v1 = (keras.layers.Dense(n, activation="tanh", name=f"v{i}") for i, n in enumerate((8, 2)))
     model = keras.Sequential([keras.Input((6,)), v0, v1])
     model.set_weights([np.float32(rng.standard_normal(w.shape)) / 2 for w in model.weights])
-    model.compile(MAKERS[name](), "mse")
-    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
-    return [keras.ops.convert_to_numpy(w) for w in model.weights]
+    optimizer = MAKERS[name]()
+    if hasattr(optimizer, "record_every"):
+        optimizer.record_every = 2
+    model.compile(optimizer, "mse")
+    logs = model.fit(
+        x, y, batch_size=16, epochs=2, shuffle=False, verbose=0, callbacks=[GradientMonitor()]
+    ).history
+    norms = [*logs["gradient_norm"], *logs["gradient_norm_max"], *logs["clip_rate"]]
+    return [*(keras.ops.convert_to_numpy(w) for w in model.weights), np.array(norms)]
 
 
 def sparse_gradients():
