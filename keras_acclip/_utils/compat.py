@@ -331,6 +331,14 @@ def copy_dataset(dataset: tf.data.Dataset, seed: int) -> tf.data.Dataset:
     return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
 
+def flat_layers(model: Any) -> list[Any]:
+    """All layers of a Keras 3 or Keras 2 model, those inside others too.
+
+    `Layer._flatten_layers`: `layers` holds the outer ones.
+    """
+    return list(model._flatten_layers())
+
+
 def seed_states(model: Any) -> list[Variable]:
     """Returns the states of a Keras 3 model's seed generators, as variables.
 

@@ -213,4 +213,6 @@ def _next_seeds(seeds: list[Array]) -> list[Array]:
 
 def _untrained(model: Any) -> list[tf.Variable]:
     metrics = [v for metric in model.metrics for v in metric.variables]
-    return [v for v in [*model.variables, *metrics] if not v.trainable]
+    # Keras 2 lists the vocabulary of a lookup layer among the variables, which is none.
+    kept = [v for v in [*model.variables, *metrics] if hasattr(v, "trainable")]
+    return [v for v in kept if not v.trainable]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from keras_acclip._utils import compat
 from keras_acclip._utils.typing import Array
 from keras_acclip.noise.engines.base import Batch, Engine
 from keras_acclip.noise.engines.gradients import Gradients, TensorFlowSource
@@ -63,7 +64,7 @@ class TensorFlowEngine(Engine):
         self._strategy = source.model.distribute_strategy
         self._replicas = self._strategy.num_replicas_in_sync
         self._eager = source.model.run_eagerly
-        self._jit = self._replicas == 1
+        self._jit = self._replicas == 1 and _layers_allow_xla(source.model)
         self._functions: dict[tuple[str, bool], Any] = {}
         self._shapes: set[tuple[str, ...]] = set()
         self._kept: dict[Any, Array] = {}
@@ -160,7 +161,9 @@ class TensorFlowEngine(Engine):
             return step(*arguments)
         leaves = tf.nest.flatten(arguments, expand_composites=True)
         self._shapes.add(tuple(str(leaf.shape) for leaf in leaves if leaf is not None))
-        jit = self._jit and len(self._shapes) <= _COMPILED_SHAPES
+        # XLA ends the process where it meets a string.
+        strings = any(getattr(leaf, "dtype", None) == tf.string for leaf in leaves)
+        jit = self._jit and not strings and len(self._shapes) <= _COMPILED_SHAPES
         try:
             return self._call(step, jit, arguments)
         except _REFUSALS as error:
@@ -211,3 +214,11 @@ class TensorFlowEngine(Engine):
             )
 
         return tf.nest.map_structure(lambda leaf: None if leaf is None else split(leaf), batch)
+
+
+def _layers_allow_xla(model: Any) -> bool:
+    """Whether no layer of a model says, or is known in Keras 2, to be beyond XLA."""
+    layers = compat.flat_layers(model)
+    names = {cls.__name__ for layer in layers for cls in type(layer).__mro__}
+    preprocessing = {"PreprocessingLayer", "IndexLookup", "TextVectorization", "Hashing"}
+    return not names & preprocessing and all(getattr(v, "supports_jit", True) for v in layers)
