@@ -76,7 +76,8 @@ def test_a_small_run_prints_and_writes_what_it_measured(tmp_path, capsys):
     [race] = written["races"]
     assert race["parameters"] == count
     assert race["rows"] == results
-    assert all(r["slot_bytes"] == 8 * count for r in results)
+    # Two slots, and the record of what was clipped.
+    assert all(0 <= r["slot_bytes"] - 8 * count < 200 for r in results)
     # What docs/results/make.py makes a page's table of.
     assert [row["method"] for row in written["summary"]] == ["ACClip", "Keras Adam"]
     columns = [{"name": key, "key": key} for key in ("method", "graph_ms", "graph_to_adam")]
@@ -109,7 +110,7 @@ def test_on_jax_a_turn_is_steps_in_place_and_needs_no_tensorflow(tmp_path):
     }
     assert all(r["ms"] > 0 and r["of_copy"][1] > 0 for r in rows.values())
     assert rows["ACClip", "call"]["bytes_a_parameter"] == 28
-    assert rows["ACClip", "call"]["slot_bytes"] == 8 * race["parameters"]
+    assert 0 <= rows["ACClip", "call"]["slot_bytes"] - 8 * race["parameters"] < 200
     # Variables and slots were donated, and the new ones took their place.
     assert rows["ACClip", "call"]["extra_bytes"] < race["parameters"]
     assert "ACClip, loop, bandwidth ÷ the copy's" in process.stdout
