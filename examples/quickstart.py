@@ -27,7 +27,7 @@ def build_model(length=32, width=64, characters=128):
     from keras import layers
 
     inputs = keras.Input((length,), dtype="int32")
-    places = layers.Embedding(length, width)(keras.ops.arange(length))
+    places = layers.Embedding(length, width)(keras.ops.arange(length) + 0 * inputs)
     x = layers.Embedding(characters, width)(inputs) + places
     x = x + layers.MultiHeadAttention(2, width // 2)(x, x, use_causal_mask=True)
     x = layers.LayerNormalization()(x)

@@ -28,9 +28,9 @@ import sys
 from lab.theory import command
 
 SCALES = {
-    "small": {"steps": 2000, "seeds": 32, "character_steps": 300, "character_seeds": 8},
+    "small": {"steps": 2000, "seeds": 32, "character_steps": 200, "character_seeds": 8},
     "smoke": {"steps": 50, "seeds": 3, "character_steps": 4, "character_seeds": 2},
-    "paper": {"steps": 20_000, "seeds": 100, "character_steps": 3000, "character_seeds": 16},
+    "paper": {"steps": 20_000, "seeds": 100, "character_steps": 2000, "character_seeds": 16},
 }
 FREEDOMS = (1.2, 1.5)
 

@@ -267,9 +267,9 @@ def _seen(
         threshold = ops.max(ops.stack(taus))
     else:
         threshold = sum(ops.sum(tau) / size for tau in taus)
-    norm = joint_norm([sparse.rows(g) for g in ready.gradients], ops, slices)
     squares = squares_of(ready.gradients, ops, slices)
-    return record.Seen(ops.cast(norm, "float32"), threshold, sum(over) / size, squares)
+    # Not `joint_norm`, whose way out where squares overflow sets memory for the gradients aside.
+    return record.Seen(ops.sqrt(ops.sum(squares)), threshold, sum(over) / size, squares)
 
 
 def update(
