@@ -111,8 +111,9 @@ def test_on_jax_a_turn_is_steps_in_place_and_needs_no_tensorflow(tmp_path):
     assert all(r["ms"] > 0 and r["of_copy"][1] > 0 for r in rows.values())
     assert rows["ACClip", "call"]["bytes_a_parameter"] == 28
     assert 0 <= rows["ACClip", "call"]["slot_bytes"] - 8 * race["parameters"] < 200
-    # Variables and slots were donated, and the new ones took their place.
-    assert rows["ACClip", "call"]["extra_bytes"] < race["parameters"]
+    # Variables and slots were donated, and the new ones took their place. On a CPU the record's
+    # norm sets 4 bytes a parameter aside.
+    assert rows["ACClip", "call"]["extra_bytes"] < 5 * race["parameters"]
     assert "ACClip, loop, bandwidth ÷ the copy's" in process.stdout
 
 

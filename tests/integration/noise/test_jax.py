@@ -9,14 +9,18 @@ import pytest
 
 pytest.importorskip("jax")
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 CORE = (
-    "test_measure.py::test_gradient_is_that_of_fit[plain]",
-    "test_measure.py::test_gradient_is_that_of_fit[compute_loss]",
-    "test_measure.py::test_sketch_is_within_one_percent_of_exact",
-    "test_callback.py::test_training_is_bitwise_the_same[dataset]",
+    "unit/noise/test_measure.py::test_gradient_is_that_of_fit[plain]",
+    "unit/noise/test_measure.py::test_gradient_is_that_of_fit[compute_loss]",
+    "unit/noise/test_measure.py::test_sketch_is_within_one_percent_of_exact",
+    "integration/noise/test_callback.py::test_training_is_bitwise_the_same[dataset]",
 )
-ALL = ("test_measure.py", "test_data.py", "test_callback.py")
+ALL = (
+    "unit/noise/test_measure.py",
+    "unit/noise/test_data.py",
+    "integration/noise/test_callback.py",
+)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,7 @@ ALL = ("test_measure.py", "test_data.py", "test_callback.py")
     [
         pytest.param(CORE, id="core"),
         pytest.param(
-            ("test_measure.py", "test_data.py", "test_callback.py"),
+            ALL,
             id="all",
             marks=pytest.mark.slow,
         ),
@@ -41,10 +45,10 @@ def test_noise_on_jax(tests):
             "no:cacheprovider",
             "-m",
             "",
-            *(str(HERE / t) for t in tests),
+            *(str(TESTS / t) for t in tests),
         ],
         env=os.environ | {"KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""},
-        cwd=HERE.parents[2],
+        cwd=TESTS.parent,
         capture_output=True,
         text=True,
         timeout=500,
