@@ -91,7 +91,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
             floatx = keras.config.floatx()
             self._threshold = held.hold(threshold, Schedule, self._number, floatx)
         # Where all gradients' norm is known anyway, a look costs nothing.
-        self.record_every = 1 if rule.clips_jointly else 8
+        self.record_every = 1 if rule.clips_jointly else 32
         self._counts: Variable = None
         self._sums: Variable = None
         self._squares: Variable = None

@@ -26,7 +26,7 @@ class ACClip(RuleOptimizer):
     rates compile nothing anew; `averaging` and `step_size="rms"` must be set before the first.
 
     `optimizer.clipping` holds what was clipped so far: steps, norms, shares. One step in
-    `optimizer.record_every` (8; it can be set) is looked at, since a norm costs a pass over the
+    `optimizer.record_every` (32; it can be set) is looked at, since a norm costs a pass over the
     gradients.
 
     Args:

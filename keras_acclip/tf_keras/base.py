@@ -78,7 +78,7 @@ class RuleOptimizer(LegacyNames, tf_keras.optimizers.Optimizer):
         if rule.has_threshold and self._moving is None:
             self._threshold = held.hold(threshold, Schedule, self._number, floatx())
         # Where all gradients' norm is known anyway, a look costs nothing.
-        self.record_every = 1 if rule.clips_jointly else 8
+        self.record_every = 1 if rule.clips_jointly else 32
         self._counts: Variable = None
         self._sums: Variable = None
         self._squares: Variable = None

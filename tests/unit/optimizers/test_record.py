@@ -107,7 +107,9 @@ def test_the_record_is_what_numpy_counts(pair):
     np.testing.assert_allclose(record.mean_norm, norms[looked].mean(), rtol=1e-5)
 
     def acclip(**flags):
-        return version.ACClip(0.01, **flags)
+        optimizer = version.ACClip(0.01, **flags)
+        optimizer.record_every = 8
+        return optimizer
 
     optimizer, _ = versions.apply(version, path, acclip, values, steps[:9])
     m, tau, share = [np.zeros(np.shape(v)) for v in values], [0.0] * 3, []
