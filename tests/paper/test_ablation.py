@@ -251,6 +251,7 @@ def ends(path):
     ]
 
 
+@pytest.mark.slow
 def test_smoke_scale_reports_and_goes_on_where_it_was(command, tmp_path, monkeypatch, capsys):
     assert command(tmp_path / "unbroken", *CHOSEN) == 0
     printed = capsys.readouterr().out

@@ -55,6 +55,7 @@ def test_gaussian_input_stands_in_for_the_text_of_the_same_rows_and_masks(data):
 # --- Measuring along training ---
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_the_unbroken_one(data, tmp_path, monkeypatch):
     network = "no attention, Gaussian input"
     whole, broken = (Work(tmp_path / name, data.settings) for name in ("whole", "broken"))

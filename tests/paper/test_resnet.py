@@ -13,6 +13,7 @@ def command(output, *arguments):
     return job.main([*SMALL, "--output", str(output), *arguments])
 
 
+@pytest.mark.slow
 def test_smoke_scale_reports_curves_differences_and_noise(tmp_path, capsys):
     assert command(tmp_path, "--seeds", "2", "--optimizers", "sgd,adam") == 0
     printed = capsys.readouterr().out

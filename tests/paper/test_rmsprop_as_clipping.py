@@ -158,6 +158,7 @@ def test_stages_reach_from_the_start_to_the_end(steps):
 # --- The command ---
 
 
+@pytest.mark.slow
 def test_the_smoke_scale_measures_the_runs_own_coordinates(command, tmp_path, capsys, monkeypatch):
     measured, deaths = [], iter([1])
     distribution = step_sizes.distribution

@@ -234,6 +234,7 @@ def command(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_smoke_scale_reports_and_goes_on_where_it_was(
     command, tmp_path, interrupt_next, monkeypatch, capsys
 ):
