@@ -12,7 +12,7 @@ import keras
 from keras_acclip import rules, thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import assembly, held, moving, notices, record
+from keras_acclip.optimizers import assembly, held, keras_ops, moving, notices, record
 from keras_acclip.optimizers.hyperparameter import (
     Checked,
     compiles,
@@ -37,7 +37,7 @@ else:
 
     OBSTACLE = f"the {keras.backend.backend()} backend runs it with the training step around it"
 
-ops: Ops = keras.ops
+ops: Ops = keras_ops
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule | Callable[[], Any]
 Threshold = float | Schedule | thresholds.Moving | dict[str, Any]

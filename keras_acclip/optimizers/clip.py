@@ -11,13 +11,12 @@ import keras
 from keras_acclip import thresholds
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import clipping, held, moving, notices, record
+from keras_acclip.optimizers import clipping, held, keras_ops, moving, notices, record
 from keras_acclip.optimizers.base import OBSTACLE, Schedule, Threshold, execution
 from keras_acclip.optimizers.hyperparameter import Checked, compiles
 from keras_acclip.optimizers.step import Scalars, size_of
 
-ops: Ops = keras.ops
-
+ops: Ops = keras_ops
 # Settings of every Keras optimizer that `Clip` carries out itself, with their values for "not".
 _TAKEN_OVER = {
     "loss_scale_factor": None,

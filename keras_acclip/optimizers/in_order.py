@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
-
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
+from keras_acclip.optimizers import keras_ops
 from keras_acclip.optimizers.step import Scalars, Step, take
 
-ops: Ops = keras.ops
+ops: Ops = keras_ops
 NORM_SLICES = 1
 """The slices of `rules.global_norm`."""
 

@@ -93,3 +93,8 @@ def test_the_first_optimizer_of_each_class_says_why_it_is_not_compiled(results):
 
 def test_jit_compile_true_is_refused(results):
     assert bool(results["refused"])
+
+
+def test_eager_steps_on_jax_compile_nothing_after_the_first(results):
+    """`jax.lax.cond` in eager code compiles at each call, which made a step 40 times as slow."""
+    assert results.get("compiled again", 0) == 0

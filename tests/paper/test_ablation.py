@@ -108,9 +108,8 @@ def keras_run(variant, rate, seed, rows, steps):
     return model
 
 
-@pytest.mark.parametrize(
-    "variant", ["acclip", pytest.param("global-moving", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["acclip", "global-moving"])
 def test_training_is_keras_own(variant, rows, task):
     get, rate = stepper_of(task), variants.VARIANTS[variant].rate / 10
     other = tasks.train((variant, 3 * rate, 4), task, get)  # What a run leaves must not matter.
@@ -291,6 +290,7 @@ def test_smoke_scale_reports_and_goes_on_where_it_was(command, tmp_path, monkeyp
     assert "other settings (warmup: 2 → 3)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tuning_only_looks_for_the_middles(command, tmp_path, capsys):
     arguments = ("--tune", "--variants", "sgd", "--rates", "sgd=1e-6")
     assert command(tmp_path, *arguments) == 0

@@ -62,6 +62,7 @@ def test_the_papers_scale_is_that_of_the_files(tmp_path, english, monkeypatch, c
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_smoke_run_reports_what_the_summaries_hold(pretrained):
     output, _ = pretrained
     results = json.loads((output / "results.json").read_text())
@@ -77,6 +78,7 @@ def test_the_smoke_run_reports_what_the_summaries_hold(pretrained):
     assert "step" in (folder / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_trained_again(pretrained, monkeypatch):
     _, arguments = pretrained
     monkeypatch.setattr(trainings, "train", lambda _: pytest.fail("trained again"))
@@ -98,6 +100,7 @@ def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_pat
     assert one == pytest.approx(other, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_in_the_same_folder(pretrained, capsys):
     _, arguments = pretrained
     assert job.main([*arguments, "--warmup", "3"]) == 2
@@ -109,6 +112,7 @@ def test_a_missing_text_is_named(tmp_path, capsys):
     assert "none.txt" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_squad_fine_tunes_what_bert_pretrained(pretrained, english, tmp_path, monkeypatch, capsys):
     output, _ = pretrained
     arguments = ["--scale", "smoke", "--text", str(english), "--pretraining", str(output)]

@@ -154,6 +154,7 @@ def test_the_mean_over_seeds_grows_only_where_it_is_infinite():
         assert slopes.slope(counts[5:], means[5:]) == pytest.approx(growth, abs=0.12)
 
 
+@pytest.mark.slow
 def test_a_smoke_run_reports_and_goes_on_where_it_was(tmp_path, capsys, monkeypatch):
     arguments = ["--scale", "smoke", "--output", str(tmp_path)]
     assert script.main(arguments) == 0

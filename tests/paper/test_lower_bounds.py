@@ -195,6 +195,7 @@ def test_runs_are_tuned_on_one_half_and_measured_on_the_other():
     assert settings == (1.0, 0.5)
 
 
+@pytest.mark.slow
 def test_a_smoke_run_finds_nothing_below_the_bounds(tmp_path, capsys):
     arguments = ["--scale", "smoke", "--output", str(tmp_path)]
     assert script.main(arguments) == 0

@@ -172,10 +172,8 @@ def test_dropout_is_on_in_training_alone():
 # --- Training ---
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n == "acclip" else pytest.mark.slow) for n in job.RATES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", job.RATES)
 def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
     trainer = training.Trainer(name, 50, SETTINGS, jit=True)
     rates = np.array([0.02, 0.01], "float32")

@@ -59,6 +59,7 @@ def test_every_contestant_is_printed_and_written(tmp_path, capsys):
     assert "goal: at most 0.25" in printed
 
 
+@pytest.mark.slow
 def test_a_small_run_prints_and_writes_what_it_measured(tmp_path, capsys):
     line = ["--methods", "ACClip", "Keras Adam", "--modes", "graph", "--one-array"]
     results = step_time.main([*TINY, *line, "--output", str(tmp_path / "out.json")])
@@ -87,6 +88,7 @@ def test_a_small_run_prints_and_writes_what_it_measured(tmp_path, capsys):
     assert text.splitlines()[-1].endswith(" | 1 |")
 
 
+@pytest.mark.slow
 def test_on_jax_a_turn_is_steps_in_place_and_needs_no_tensorflow(tmp_path):
     names = ["ACClip", "GClip", "Keras Adam"]
     line = [*TINY, "--one-array", "--backend", "jax", "--methods", *names]

@@ -23,6 +23,7 @@ from tests import paths, reference
 from tests.integration.garden import workers
 from tests.integration.garden.runs import overrides, parse, write_records
 from tests.integration.test_distribution import run_processes
+from tests.tiers import some
 
 # The fixtures run once, in one process.
 pytestmark = pytest.mark.xdist_group("garden distribution")
@@ -66,7 +67,7 @@ def assert_same_metrics(folder, other):
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=SLOW if c in ("gclip", "cclip") else ()) for c in workers.CASES],
+    some(workers.CASES, ("huge gradient",)),
 )
 def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monkeypatch):
     weights, folder = on_one_device(case)
@@ -88,9 +89,7 @@ def of_two_workers(case, data, folder, steps=20):
     return [list(np.load(folder / f"weights-{worker}.npz").values()) for worker in range(2)]
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c == "huge gradient" else SLOW) for c in workers.CASES]
-)
+@pytest.mark.parametrize("case", some(workers.CASES, ("huge gradient",)))
 def test_two_workers_equal_one_device(case, data, on_one_device, tmp_path):
     weights, folder = on_one_device(case)
     for of_worker in of_two_workers(case, data, tmp_path):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_acclip import ACClip, CClip, GClip
 from keras_acclip.thresholds import PowerThreshold
 from tests import paths
+from tests.tiers import some
 
 MAKERS = {
     "GClip": lambda: GClip(0.1, 0.5, momentum=0.9, nesterov=True, weight_decay=0.01),
@@ -88,8 +89,10 @@ def from_own_variables(model, path, make_optimizer):
     return resumed
 
 
-def test_resumed_training_goes_on_bit_for_bit(make_optimizer, tmp_path):
+@pytest.mark.parametrize("name", some(MAKERS, ("GClip with schedules", "ACClip rms")))
+def test_resumed_training_goes_on_bit_for_bit(name, tmp_path):
     """From a `.keras` file, from a checkpoint and from the optimizer's own variables."""
+    make_optimizer = MAKERS[name]
     unbroken = paths.make_model(make_optimizer())
     for batch in data().take(3):
         unbroken.train_on_batch(*batch)

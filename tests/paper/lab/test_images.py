@@ -238,6 +238,7 @@ def test_augmentation_is_for_training_alone():
     assert np.abs(np.asarray(model(x, training=True)) - model(x, training=True)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_small_resnet_learns_digits():
     loaded = images.digits()
     model = resnets.small_resnet(loaded.shape, loaded.classes)

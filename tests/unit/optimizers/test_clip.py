@@ -9,6 +9,7 @@ import keras_acclip
 from keras_acclip import Clip
 from keras_acclip.thresholds import MovingMoment, MovingQuantile, ZScore
 from tests import paths, reference
+from tests.tiers import some
 
 EXPORTED = {
     name: cls
@@ -82,11 +83,6 @@ def ours(optimizer):
     return isinstance(optimizer, keras_acclip.ACClip | keras_acclip.GClip)
 
 
-def some(names, quick):
-    """The names as parameters of a test, all but the quick ones slow."""
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
-
-
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_threshold_that_never_binds_changes_nothing(name):
     """Bit for bit, where both run op by op."""
@@ -120,7 +116,7 @@ def test_it_is_the_optimizer_on_clipped_gradients(name, by):
 
 # Keras itself can't accumulate gradients on several replicas.
 @pytest.mark.parametrize(
-    "name", some([n for n in MAKERS if n != "AdamW, everything"], ("Adam", "Nadam", "ACClip"))
+    "name", some([n for n in MAKERS if n != "AdamW, everything"], ("Nadam", "ACClip"))
 )
 def test_two_replicas_equal_one_device(name):
     values, steps = numbers(3)
@@ -235,7 +231,7 @@ def test_moving_thresholds(moving, scale):
     np.testing.assert_allclose(got, np.float32(expected), rtol=2e-4)
 
 
-@pytest.mark.parametrize("by", ["global", "variable", "coordinate"])
+@pytest.mark.parametrize("by", some(["global", "variable", "coordinate"], ["variable"]))
 @pytest.mark.parametrize("moving", MOVING, ids=str)
 def test_clipping_with_a_moving_threshold(moving, by):
     """Every path clips alike, traces once, and does not mind the scale of the loss."""
