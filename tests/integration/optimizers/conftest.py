@@ -1,0 +1,1 @@
+from tests.unit.optimizers.conftest import method, version  # noqa: F401
