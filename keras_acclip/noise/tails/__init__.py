@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from keras_acclip.noise.tails.curve import hill_plot as hill_plot
     from keras_acclip.noise.tails.excesses import ExcessEstimate as ExcessEstimate
     from keras_acclip.noise.tails.excesses import generalized_pareto as generalized_pareto
+    from keras_acclip.noise.tails.goodness import end_p_value as end_p_value
+    from keras_acclip.noise.tails.goodness import fit_p_value as fit_p_value
+    from keras_acclip.noise.tails.goodness import trend_p_value as trend_p_value
     from keras_acclip.noise.tails.moments import Estimate as Estimate
     from keras_acclip.noise.tails.moments import VarianceGrowth as VarianceGrowth
     from keras_acclip.noise.tails.moments import alpha_moment as alpha_moment
@@ -69,6 +72,8 @@ __all__ = [
     "alpha_moment",
     "bootstrap_interval",
     "classify",
+    "end_p_value",
+    "fit_p_value",
     "gaussian_reference",
     "generalized_pareto",
     "hill",
@@ -79,6 +84,7 @@ __all__ = [
     "skewness",
     "stable_index",
     "stable_reference",
+    "trend_p_value",
     "variance_growth",
 ]
 
@@ -104,6 +110,8 @@ if not TYPE_CHECKING:
             "alpha_moment": "moments",
             "bootstrap_interval": "bootstrap",
             "classify": "verdict",
+            "end_p_value": "goodness",
+            "fit_p_value": "goodness",
             "gaussian_reference": "references",
             "generalized_pareto": "excesses",
             "hill": "tail_index",
@@ -114,6 +122,7 @@ if not TYPE_CHECKING:
             "skewness": "moments",
             "stable_index": "stability",
             "stable_reference": "references",
+            "trend_p_value": "goodness",
             "variance_growth": "moments",
         },
     )

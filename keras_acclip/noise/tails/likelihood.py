@@ -35,7 +35,10 @@ def fit_gaussian(norms: np.ndarray, dimension: float | None = None) -> Fit:
     mean = np.mean((norms / norms.max()) ** 2)
     if dimension is None:
         deviations = (norms / norms.max()) ** 2 / mean - 1
-        gap = np.mean(deviations - np.log1p(deviations))
+        # Near 0 a deviation has more digits than its square; near -1 it has none of them.
+        near = np.log1p(np.maximum(deviations, -0.5))
+        far = 2 * np.log(norms / norms.max()) - math.log(mean)
+        gap = np.mean(deviations - np.where(deviations > -0.5, near, far))
 
         def excess(log_dimension: float) -> float:
             return _log_minus_digamma(math.exp(log_dimension) / 2) - gap

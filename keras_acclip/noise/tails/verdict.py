@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_acclip.noise.tails.excesses import ExcessEstimate, generalized_pareto
+from keras_acclip.noise.tails.goodness import end_p_value, fit_p_value, trend_p_value
 from keras_acclip.noise.tails.moments import kurtosis
 from keras_acclip.noise.tails.samples import LEAST_FOR_VERDICT, checked_sample, is_constant
 from keras_acclip.noise.tails.tail_index import TailEstimate, hill
@@ -18,6 +19,9 @@ from keras_acclip.noise.tails.tail_index import TailEstimate, hill
 _HEAVY_SHAPE = 0.4
 # α-stable samples of 300 or more with α up to 1.7 have a kurtosis above n/80 in 98% of cases.
 _KURTOSIS_SHARE = 1 / 80
+# Below these p-values what looks like a power law is none. Together they cost at most 5 points of
+# the share of heavy laws that are found.
+_LEAST_FIT, _LEAST_END, _LEAST_TREND = 0.01, 0.04, 0.001
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Verdict:
         excess: Generalized Pareto fit with a data-chosen threshold.
         far_excess: Generalized Pareto fit to the far tail alone.
         kurtosis: Excess kurtosis.
+        fit: p-value of that fit to the far tail; see `fit_p_value`.
+        end: p-value of the largest norm, for a power law; see `end_p_value`.
+        trend: p-value of a trend along the sample; see `trend_p_value`.
     """
 
     label: str
@@ -42,6 +49,19 @@ class Verdict:
     excess: ExcessEstimate | None = None
     far_excess: ExcessEstimate | None = None
     kurtosis: float | None = None
+    fit: float | None = None
+    end: float | None = None
+    trend: float | None = None
+
+    @property
+    def tail_index(self) -> tuple[float, float, float]:
+        """The tail index and its 95% interval, of the excesses of the far tail; NaN without one.
+
+        It is infinite where the tail falls off as fast as an exponential or faster.
+        """
+        if self.far_excess is None:
+            return math.nan, math.nan, math.nan
+        return self.far_excess.tail_index
 
 
 def classify(sample: ArrayLike) -> Verdict:
@@ -51,7 +71,10 @@ def classify(sample: ArrayLike) -> Verdict:
     the 95% interval of Hill's index lies below 2 and the shape ξ of the excesses is above 0.4, both
     over a data-chosen threshold and over the far tail alone (the largest 3√n norms, at most a
     fifth); or when the 95% interval of the former ξ lies above 1/2 and that of the latter doesn't
-    lie below: a wide bulk with an end is no heavy tail.
+    lie below: a wide bulk with an end is no heavy tail. It is not said where the sample is none
+    that a power law can be read from: the fit to the far tail, or to the chosen one, is too poor
+    (p < 0.01: a mixture of sizes), the largest norm too small (p < 0.04: a tail that ends), or the
+    norms rise or fall along the sample (p < 0.001).
 
     Concentrated means finite variance. It is said when Hill's interval lies above 2, the interval
     of ξ over the far tail alone lies below 1/2, and the
@@ -61,13 +84,14 @@ def classify(sample: ArrayLike) -> Verdict:
 
     Anything else is undecided. That is what to expect of laws near the border, such as α-stable
     ones with α from 1.5 to 2 or Student's with 3 degrees of freedom, until there are thousands of
-    norms. Some laws with finite variance look as if they had none in samples of this size and are
-    called heavy-tailed: lognormal with a standard deviation of the logarithm near 2 (nearly always,
-    of 500 norms), stretched exponential with exponent 1/2 (one time in six).
+    norms. Some laws with finite variance can't be told from heavy-tailed ones in samples of this
+    size: lognormal with a standard deviation of the logarithm from 1.5 on is called heavy-tailed
+    half of the times, of 500 norms, stretched exponential with exponent 1/2 one time in seven.
 
     Args:
-        sample: Norms, shape `(n,)`, finite and non-negative. With fewer than 100 norms, or where
-            half of them, or of the largest, repeat others, the verdict is undecided.
+        sample: Norms in the order taken, shape `(n,)`, finite and non-negative. With fewer than 100
+            norms, or where half of them, or of the largest, repeat others, the verdict is
+            undecided.
 
     Returns:
         A `Verdict`.
@@ -107,53 +131,110 @@ def classify(sample: ArrayLike) -> Verdict:
     estimate = hill(norms)
     excess = generalized_pareto(norms)
     far = generalized_pareto(norms, k=far_count)
-    excess_kurtosis = kurtosis(norms).value
-    label, reason = _judge(size, estimate, excess, far, excess_kurtosis)
-    return Verdict(label, reason, size, estimate, excess, far, excess_kurtosis)
-
-
-def _judge(
-    size: int,
-    estimate: TailEstimate,
-    excess: ExcessEstimate,
-    far: ExcessEstimate,
-    excess_kurtosis: float,
-) -> tuple[str, str]:
-    evidence = (
-        f"Hill's tail index of the {estimate.k} largest of {size} norms is {estimate.alpha:.3g} "
-        f"(95% interval {estimate.low:.3g} to {estimate.high:.3g})"
+    evidence = _Evidence(
+        size,
+        estimate,
+        excess,
+        far,
+        kurtosis(norms).value,
+        min(fit_p_value(far), fit_p_value(excess)),
+        end_p_value(norms, estimate),
+        trend_p_value(norms),
     )
-    if estimate.high < 2 and min(excess.shape, far.shape) > _HEAVY_SHAPE:
+    label, reason = _judge(evidence)
+    return Verdict(
+        label,
+        reason,
+        size,
+        estimate,
+        excess,
+        far,
+        evidence.kurtosis,
+        evidence.fit,
+        evidence.end,
+        evidence.trend,
+    )
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    size: int
+    hill: TailEstimate
+    excess: ExcessEstimate
+    far: ExcessEstimate
+    kurtosis: float
+    fit: float
+    end: float
+    trend: float
+
+    @property
+    def index(self) -> str:
+        index, low, high = self.far.tail_index
+        of = f"The tail index of the {self.far.k} largest of {self.size} norms"
+        if low == math.inf:
+            return f"{of} is past all bounds: they fall off faster than any power law"
+        value = "past all bounds" if index == math.inf else f"{index:.3g}"
+        interval = f"{low:.3g} to {high:.3g}" if high < math.inf else f"from {low:.3g} on"
+        return f"{of} is {value} (95% interval {interval}, if they follow a generalized Pareto law)"
+
+
+def _judge(found: _Evidence) -> tuple[str, str]:
+    estimate, excess, far = found.hill, found.excess, found.far
+    by_hill = estimate.high < 2 and min(excess.shape, far.shape) > _HEAVY_SHAPE
+    by_excesses = excess.low > 0.5 and far.high >= 0.5
+    if by_hill or by_excesses:
+        against = _against_a_power_law(found)
+        if against:
+            return "undecided", f"{found.index}, but {' and '.join(against)}."
+        what, k = ("Hill's index", estimate.k) if by_hill else ("that", excess.k)
+        high = estimate.high if by_hill else 1 / excess.low
         return "heavy-tailed", (
-            f"{evidence}, below 2: infinite variance; that of their excesses over a threshold "
-            f"agrees ({1 / excess.shape:.3g}, of the {far.k} largest alone {1 / far.shape:.3g})."
+            f"{found.index}; {what} of the {k} largest lies below {high:.3g} with 95%, so below 2: "
+            f"infinite variance. The fit is good (p = {found.fit:.2g})."
         )
-    if excess.low > 0.5 and far.high >= 0.5:
-        return "heavy-tailed", (
-            f"The tail index of the {excess.k} largest of {size} norms, by their excesses over a "
-            f"threshold, is {1 / excess.shape:.3g} (95% interval {1 / excess.high:.3g} to "
-            f"{1 / excess.low:.3g}), below 2: infinite variance."
-        )
-    far_words = f"{1 / far.high:.3g}" if far.high > 1e-3 else "1000"
-    most = size * _KURTOSIS_SHARE
+    most = found.size * _KURTOSIS_SHARE
     doubts = []
     if excess.low > 0.5:
-        doubts.append(f"the excesses of the {far.k} largest alone fall off faster than the bulk's")
+        doubts.append("they fall off faster than the bulk")
     elif estimate.high < 2:
-        doubts.append("their excesses over a threshold fall off faster than that")
-    elif estimate.low <= 2:
-        doubts.append("that leaves open on which side of 2 it lies")
-    if far.high >= 0.5:
-        doubts.append(f"the {far.k} largest alone allow an index as low as {far_words}")
-    if excess_kurtosis >= most:
         doubts.append(
-            f"the excess kurtosis of {excess_kurtosis:.3g} is as large as α-stable noise's "
+            f"Hill's index of the {estimate.k} largest is {estimate.alpha:.3g}, and their excesses "
+            "over a threshold fall off faster than that"
+        )
+    elif estimate.low <= 2:
+        doubts.append(
+            f"Hill's index of the {estimate.k} largest ({estimate.low:.3g} to {estimate.high:.3g}) "
+            "leaves open on which side of 2 it lies"
+        )
+    if far.high >= 0.5:
+        doubts.append("the interval does not exclude 2")
+    if found.fit < _LEAST_FIT:
+        doubts.append(f"no such law fits them (p = {found.fit:.1g})")
+    if found.kurtosis >= most:
+        doubts.append(
+            f"an excess kurtosis of {found.kurtosis:.3g} is as large as α-stable noise's "
             f"(over {most:.3g})"
         )
     if doubts:
-        return "undecided", f"{evidence}, but {', and '.join(doubts)}."
+        return "undecided", f"{found.index}, but {', and '.join(doubts)}."
     return "concentrated", (
-        f"{evidence}, above 2: finite variance; the {far.k} largest alone put it at {far_words} or "
-        f"more, and the excess kurtosis of {excess_kurtosis:.3g} is smaller than α-stable noise's "
+        f"{found.index}; Hill's index of the {estimate.k} largest is over {estimate.low:.3g}, so "
+        "above 2: finite variance; and "
+        f"the excess kurtosis of {found.kurtosis:.3g} is smaller than α-stable noise's "
         f"(over {most:.3g})."
     )
+
+
+def _against_a_power_law(found: _Evidence) -> list[str]:
+    against = []
+    if found.fit < _LEAST_FIT:
+        against.append(
+            f"no such law fits them (p = {found.fit:.1g}): batches of different sizes, rather"
+        )
+    if found.end < _LEAST_END:
+        against.append(f"the very largest is too small for such a tail (p = {found.end:.1g})")
+    if found.trend < _LEAST_TREND:
+        against.append(
+            f"the norms rise or fall along the sample (p = {found.trend:.1g}), which looks the same"
+        )
+    return against

@@ -1,0 +1,102 @@
+"""The noise scale: how large a batch is worth its examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_acclip._utils import arguments
+from keras_acclip.noise.sample import LEAST_BATCHES, NoiseSample
+from keras_acclip.noise.tails.samples import checked_level
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """tr Σ/‖∇f‖², the number of examples at which noise and gradient are equally large.
+
+    Attributes:
+        value: The estimate, in examples; NaN where ‖∇f‖² can't be told from 0, so that there is
+            a lower bound alone.
+        low: Lower end of the interval, in examples.
+        high: Upper end of the interval; infinite where ‖∇f‖² can't be told from 0.
+        trace: tr Σ, the variance of ONE example's gradient, in the gradient's units squared.
+        squared_gradient: ‖∇f‖² without the part that the noise adds to ‖ḡ‖²; may be below 0.
+        unit: `"examples"` or `"tokens"`.
+    """
+
+    value: float
+    low: float
+    high: float
+    trace: float
+    squared_gradient: float
+    unit: str = "examples"
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether there is a lower bound alone."""
+        return math.isinf(self.high)
+
+    def per_token(self, row_length: int) -> NoiseScale:
+        """Returns it in tokens, for rows of a given length."""
+        length = arguments.positive_integer("row_length", row_length)
+        scaled = {name: length * getattr(self, name) for name in ("value", "low", "high")}
+        return dataclasses.replace(self, **scaled, unit="tokens")
+
+    def __str__(self) -> str:
+        if self.is_bound:
+            return f"at least {self.low:,.3g} {self.unit}"
+        return f"{self.value:,.3g} {self.unit} (95% interval {self.low:,.3g} to {self.high:,.3g})"
+
+
+def noise_scale(
+    sample: NoiseSample, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> NoiseScale:
+    """Estimates the noise scale of a sample; see `NoiseSample.noise_scale`.
+
+    With batches of b_i examples, N in all, b_i·‖g_i − ḡ‖² has the mean (1 − b_i/N)·tr Σ, and the
+    product of a batch's gradient with the mean of the others' has the mean ‖∇f‖². tr Σ and ‖∇f‖²
+    are averaged apart, then divided. The interval is from a bootstrap over batches of both; that of
+    ‖∇f‖², an average over pairs, moves twice as far as its batches' (Hoeffding), and by the part
+    that pairs alone have.
+
+    Args:
+        sample: A `NoiseSample` of at least 10 batches.
+        confidence: Level of the interval, between 0 and 1.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+
+    Raises:
+        ValueError: If there are fewer batches, or an argument is out of range.
+    """
+    count = len(sample)
+    if count < LEAST_BATCHES:
+        raise ValueError(
+            f"A noise scale needs at least {LEAST_BATCHES} batches. The sample has {count}."
+        )
+    confidence = checked_level(confidence)
+    resamples = arguments.positive_integer("resamples", resamples)
+    sizes = sample.batch_sizes.astype(np.float64)
+    total = sizes.sum()
+    noise, own, mean = sample.norms**2, sample.gradient_norms**2, sample.mean_gradient_norm**2
+    traces = sizes * noise / (1 - sizes / total)
+    with_mean = (own + mean - noise) / 2
+    with_others = (total * with_mean - sizes * own) / (total - sizes)
+    trace = float(np.sum(sizes * noise) / (count - 1))
+    squared = float(mean - trace / total)
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(count, size=(resamples, count))
+    # For Gaussian noise Var ‖g − ∇f‖² is 2 tr Σ², which pairs alone add; for heavier it is more.
+    of_pairs = generator.normal(0, math.sqrt(np.var(noise)) / count, resamples)
+    moved = with_others[drawn].mean(axis=1) - with_others.mean()
+    squares = squared + 2 * moved + of_pairs
+    scales = np.full(resamples, np.inf)
+    positive = squares > 0
+    scales[positive] = traces[drawn[positive]].mean(axis=1) / squares[positive]
+    ends = (1 - confidence) / 2, (1 + confidence) / 2
+    low, high = np.quantile(scales, ends, method="inverted_cdf")
+    bound = squared <= 0 or not math.isfinite(high)
+    value = math.nan if bound else trace / squared
+    return NoiseScale(value, float(low), math.inf if bound else float(high), trace, squared)
