@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 
 import pytest
 
@@ -89,13 +90,14 @@ def test_what_is_done_is_not_trained_again(pretrained, monkeypatch):
 def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_path):
     output, arguments = pretrained
     first = output / "runs" / "bert_tiny" / "acclip-0.002-0"
-    work = resuming.Work(output, {})
+    # A copy: it writes down settings of its own.
+    work = resuming.Work(shutil.copytree(output, tmp_path / "copy"), {})
     made = pretraining.trainings("2", parse(*arguments), work).flags(("acclip", 2e-3, 0))
-    made = [f"--model_dir={tmp_path}" if f.startswith("--model_dir") else f for f in made]
+    made = [f"--model_dir={tmp_path / 'again'}" if f.startswith("--model_dir") else f for f in made]
     trainings.train(made)
     one, other = (
         json.loads((folder / "metrics.json").read_text())["validation"]
-        for folder in (first, tmp_path)
+        for folder in (first, tmp_path / "again")
     )
     assert one == pytest.approx(other, rel=1e-5)
 

@@ -1,6 +1,8 @@
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 
 import garden_step
 import pytest
@@ -35,11 +37,13 @@ def test_the_summary_has_a_row_for_each_model_and_optimizer():
 
 
 @pytest.mark.slow
-def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
+def test_it_times_each_optimizer_and_finds_its_slots_in_memory(tmp_path):
     line = ["--models", "bert_tiny=3", "--optimizers", "acclip", "adamw", "--batch-size", "2"]
     output = tmp_path / "figures.json"
-    figures = garden_step.main([*line, "--output", str(output)])
-    out = capfd.readouterr().out
+    # In a process of its own: the peak of another test's memory would hide this one's.
+    command = [sys.executable, garden_step.__file__, *line, "--output", str(output)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    figures = json.loads(output.read_text())["models"]
     for name, measured in figures["bert_tiny"].items():
         assert len(measured["seconds"]) == 3
         assert measured["first"] > max(measured["seconds"])  # It traces.
@@ -49,7 +53,6 @@ def test_it_times_each_optimizer_and_finds_its_slots_in_memory(capfd, tmp_path):
         assert measured["peak"] - measured["before"] > 4 * 4 * measured["parameters"]
         assert f"bert_tiny       {name}" in out
     assert all(math.isfinite(s) for m in figures["bert_tiny"].values() for s in m["seconds"])
-    assert json.loads(output.read_text())["models"] == figures
 
 
 @pytest.mark.parametrize(

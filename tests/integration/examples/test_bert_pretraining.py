@@ -41,7 +41,7 @@ def test_job_reports_and_keeps_finished_runs(command, tmp_path, capsys, monkeypa
 
 @pytest.mark.slow
 def test_interrupted_run_ends_as_the_unbroken_one(command, tmp_path, interrupt_next, capsys):
-    arguments = ("--optimizers", "acclip", "--seeds", "1")
+    arguments = ("--optimizers", "acclip", "--seeds", "1", "--jobs", "1")
     assert command(tmp_path / "unbroken", *arguments, "--no-noise") == 0
 
     interrupt_next(resuming)
