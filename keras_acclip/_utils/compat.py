@@ -43,6 +43,15 @@ def variable_index(optimizer: Any, variable: Variable) -> int:
     return optimizer._get_variable_index(variable)
 
 
+def untrack(optimizer: Any, variables: Sequence[Variable]) -> None:
+    """Takes variables off those of a Keras 3 optimizer.
+
+    `Optimizer._untrack_variable`: nothing public undoes `add_variable`.
+    """
+    for variable in variables:
+        optimizer._untrack_variable(variable)
+
+
 def decays(optimizer: Any, variable: Variable) -> bool:
     """Whether weight decay applies to a variable, after `exclude_from_weight_decay`.
 
@@ -57,6 +66,18 @@ def trainable_variables(optimizer: Any) -> list[Variable]:
     `Optimizer._trainable_variables`: `variables` holds the optimizer's own.
     """
     return optimizer._trainable_variables
+
+
+def knows(optimizer: Any, variable: Variable) -> bool:
+    """Whether an optimizer of either Keras was built with a variable; `False` where none tells.
+
+    `Optimizer._trainable_variables` of Keras 3, `._index_dict` and `._var_key` of Keras 2.
+    """
+    while getattr(optimizer, "inner_optimizer", None) is not None:
+        optimizer = optimizer.inner_optimizer
+    if hasattr(optimizer, "_index_dict"):
+        return optimizer._var_key(variable) in optimizer._index_dict
+    return any(variable is own for own in getattr(optimizer, "_trainable_variables", ()))
 
 
 def learning_rate(optimizer: Any) -> Any:

@@ -21,11 +21,20 @@ if TYPE_CHECKING:
 class GradientNoise(keras.callbacks.Callback):
     """Measures the gradient noise while `fit` trains, and leaves the training as it is.
 
-    It adds `noise_norm` (mean of ‖g − ∇f(x)‖), `noise_std` (σ), `noise_tail_index` (Hill's),
+    With a dataset it measures at fixed weights, evaluating further batches. Without one it follows
+    the training's own gradients, and evaluates none: for that the optimizer must be one of this
+    package, or in `Clip`. It keeps a sketch of each step's gradient; the norms are then those of
+    the last `num_batches` steps, against the mean of the steps around each. Between these the
+    weights move a little, which makes them somewhat long.
+
+    It adds to the logs of every epoch, NaN until first measured or where there are too few norms:
+    `noise_norm` (mean of ‖g − ∇f(x)‖), `noise_std` (σ), `noise_tail_index` with the interval
+    `noise_tail_index_low` to `noise_tail_index_high` (of the excesses of the far tail, as in
+    `tails.Verdict`), `noise_scale` (in examples; in batches where their size is unknown),
     `noise_kurtosis`, `noise_skewness` (of the norms), `noise_mean_gradient_norm` (‖∇f(x)‖) and
-    `noise_nonfinite` (batches left out) to the logs of every epoch; NaN until first measured, or
-    where there are too few norms. Put it before `CSVLogger` and `TensorBoard` in `callbacks`, so
-    that they see them. With `KERAS_BACKEND=jax` a measurement makes `fit` hand over its state.
+    `noise_nonfinite` (batches left out). Put it before `CSVLogger` and `TensorBoard` in
+    `callbacks`, so that they see them. With `KERAS_BACKEND=jax` a measurement makes `fit` hand
+    over its state.
 
     Every measurement reads the same batches, if the data allows. Models of Keras 2 take
     `keras_acclip.tf_keras.GradientNoise`.
@@ -34,11 +43,12 @@ class GradientNoise(keras.callbacks.Callback):
         dataset: What to measure on, best what `fit` trains on, as in `measure_noise`: a batched
             `tf.data.Dataset`, arrays `(x, y)` or `(x, y, sample_weight)`, a `PyDataset`, another
             iterable over batches. Of a generator the first `num_batches` are kept in memory; give
-            it one of its own, as its batches are used up. Must be given: Keras doesn't tell a
-            callback what `fit` trains on.
+            it one of its own, as its batches are used up. Default: none, the training's own
+            gradients.
         num_batches: Most batches a measurement. Defaults to 256.
         every: `"epoch"`, or a number of steps after which to measure. Defaults to `"epoch"`.
-        at_start: Whether to measure before the first step as well. Defaults to `True`.
+        at_start: Whether to measure before the first step as well, with a dataset. Defaults to
+            `True`.
         method: `"sketch"` or `"exact"`, as in `measure_noise`. Defaults to `"sketch"`.
         groups: Break-down of the samples by variables, as in `measure_noise`. Defaults to none.
         log_dir: Folder for TensorBoard: scalars, a histogram of the norms and figures, under
@@ -47,7 +57,8 @@ class GradientNoise(keras.callbacks.Callback):
             none.
         seed: Seed of the sketch's signs and of the order of arrays. Defaults to 0.
         verbose: 0 silent, 1 a progress bar, 2 one line a measurement. Defaults to 1.
-        batch_size: Examples in a batch, if `dataset` is arrays; best that of `fit`. Defaults to 32.
+        batch_size: Examples in a batch of `fit`: for arrays, 32 by default, and without a dataset
+            for the noise scale, which is in batches by default.
         class_weight: `None`, or a dict from class index to weight, as given to `fit`.
 
     Attributes:
@@ -56,11 +67,12 @@ class GradientNoise(keras.callbacks.Callback):
     Raises:
         ImportError: If SciPy is missing, or matplotlib where `log_dir` is given.
         TypeError: If an argument has the wrong type.
-        ValueError: If `dataset` is missing, or an argument is out of range.
+        ValueError: If an argument is out of range; at the start of training, if there is no dataset
+            and the optimizer's gradients can't be followed.
 
     Example:
 
-    >>> noise = GradientNoise(dataset, num_batches=200, every=500)
+    >>> noise = GradientNoise(batch_size=32)  # or GradientNoise(dataset, every=500)
     >>> model.fit(dataset, epochs=3, callbacks=[noise])
     >>> noise.plot_evolution().savefig("noise.png")
     >>> print(noise.samples[-1].advice())
@@ -83,7 +95,7 @@ class GradientNoise(keras.callbacks.Callback):
         seed: int = 0,
         verbose: int = 1,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
@@ -113,19 +125,19 @@ class GradientNoise(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures if another `every` steps are done."""
-        if self._follower.is_due_after_batch(batch):
-            self._follower.measure(self.model)
+        if self._follower.is_due_after_batch(batch, lambda: self.model):
+            self._follower.measure(self.model, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures if `every` is an epoch, and adds the newest numbers to `logs`."""
         if self._follower.is_due_after_epoch():
-            self._follower.measure(self.model)
+            self._follower.measure(self.model, logs)
         if logs is not None:
             logs.update(self._follower.recorder.numbers)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Lets go of the data and of what was compiled."""
-        self._follower.end()
+        self._follower.end(self.model)
 
     def plot_evolution(self, title: str | None = None) -> Figure:
         """Draws the distribution of the norms at each stage of training (Figure 2 of the paper).

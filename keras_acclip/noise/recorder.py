@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_acclip._utils import arguments
+from keras_acclip.noise.sample import LEAST_BATCHES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +22,9 @@ LOGS = (
     "noise_norm",
     "noise_std",
     "noise_tail_index",
+    "noise_tail_index_low",
+    "noise_tail_index_high",
+    "noise_scale",
     "noise_kurtosis",
     "noise_skewness",
     "noise_mean_gradient_norm",
@@ -91,17 +96,25 @@ class NoiseRecorder:
         if self._verbose:
             print(f"\nGradient noise of {name}:", flush=True)
         sample = meter.measure(batches, self._num_batches, verbose=self._verbose)
+        self.keep(sample)
+        if sample.interrupted:
+            raise KeyboardInterrupt
+        return sample
+
+    def keep(self, sample: NoiseSample) -> None:
+        """Keeps a sample, prints a line on it, and writes its file and its summaries.
+
+        Args:
+            sample: The newest.
+        """
         self.samples.append(sample)
         self.numbers = _numbers(sample)
         if self._verbose:
-            print("  " + ", ".join(f"{k} {v:.4g}" for k, v in self.numbers.items()), flush=True)
+            print(f"  {line(sample)}", flush=True)
         if self._save_dir is not None:
             sample.save(os.path.join(self._save_dir, f"noise-{sample.step:08d}.npz"))
         if self._log_dir is not None:
             self._write_summaries(self._log_dir, sample)
-        if sample.interrupted:
-            raise KeyboardInterrupt
-        return sample
 
     def plot_evolution(self, title: str | None = None) -> Figure:
         """Draws the distribution of the norms at each stage of training (Figure 2 of the paper).
@@ -133,6 +146,8 @@ class NoiseRecorder:
             for name, value in self.numbers.items():
                 tf.summary.scalar(name, value)
             if len(sample):
+                verdict = sample.classify()
+                tf.summary.text("noise_verdict", f"{verdict.label}: {verdict.reason}")
                 tf.summary.histogram("noise_norms", sample.norms)
                 figures = {"noise": sample.plot(), "noise_evolution": self.plot_evolution()}
                 for name, figure in figures.items():
@@ -140,6 +155,29 @@ class NoiseRecorder:
                     figure.savefig(png, format="png")
                     tf.summary.image(name, tf.image.decode_png(png.getvalue())[tf.newaxis])
         self._writer.flush()
+
+
+def line(sample: NoiseSample) -> str:
+    """A sample's verdict, tail index, noise scale, noise norm and gradient norm in one line.
+
+    Args:
+        sample: A `NoiseSample`.
+    """
+    verdict = sample.classify() if len(sample) else None
+    words = [f"step {sample.step:,}, {len(sample)} batches"]
+    if verdict is not None:
+        words.append(verdict.label)
+        index, low, high = verdict.tail_index
+        if not math.isnan(index):
+            value = "past all bounds" if math.isinf(index) else f"{index:.3g}"
+            words.append(f"tail index {value} (95% {low:.3g} to {high:.3g})")
+    if len(sample) >= LEAST_BATCHES:
+        words.append(f"noise scale {sample.noise_scale()}")
+    words.append(f"noise norm {sample.norm:.4g}, std {sample.std:.4g}")
+    words.append(f"gradient norm {sample.mean_gradient_norm:.4g}")
+    if sample.nonfinite:
+        words.append(f"{sample.nonfinite} batches not finite")
+    return "; ".join(words)
 
 
 def _numbers(sample: NoiseSample) -> dict[str, float]:
@@ -152,18 +190,16 @@ def _numbers(sample: NoiseSample) -> dict[str, float]:
         except ValueError:
             return float("nan")
 
-    return dict(
-        zip(
-            LOGS,
-            (
-                sample.norm,
-                sample.std,
-                of(lambda: tails.hill(sample.norms).alpha),
-                of(lambda: tails.kurtosis(sample.norms).value),
-                of(lambda: tails.skewness(sample.norms).value),
-                sample.mean_gradient_norm,
-                float(sample.nonfinite),
-            ),
-            strict=True,
-        )
+    nothing = (math.nan, math.nan, math.nan)
+    index = sample.classify().tail_index if len(sample) else nothing
+    values = (
+        sample.norm,
+        sample.std,
+        *index,
+        of(lambda: sample.noise_scale().value),
+        of(lambda: tails.kurtosis(sample.norms).value),
+        of(lambda: tails.skewness(sample.norms).value),
+        sample.mean_gradient_norm,
+        float(sample.nonfinite),
     )
+    return dict(zip(LOGS, values, strict=True))

@@ -24,7 +24,7 @@ class NoiseScale:
         high: Upper end of the interval; infinite where ‖∇f‖² can't be told from 0.
         trace: tr Σ, the variance of ONE example's gradient, in the gradient's units squared.
         squared_gradient: ‖∇f‖² without the part that the noise adds to ‖ḡ‖²; may be below 0.
-        unit: `"examples"` or `"tokens"`.
+        unit: `"examples"`, `"tokens"`, or `"batches"` where their size is unknown.
     """
 
     value: float
@@ -99,4 +99,6 @@ def noise_scale(
     low, high = np.quantile(scales, ends, method="inverted_cdf")
     bound = squared <= 0 or not math.isfinite(high)
     value = math.nan if bound else trace / squared
-    return NoiseScale(value, float(low), math.inf if bound else float(high), trace, squared)
+    unit = sample.settings.get("unit", "examples")
+    high = math.inf if bound else float(high)
+    return NoiseScale(value, float(low), high, trace, squared, unit)

@@ -27,6 +27,7 @@ from keras_acclip.optimizers.step import (
     dtype_name,
     is_narrow,
 )
+from keras_acclip.optimizers.watch import Watch
 
 if keras.backend.backend() == "tensorflow":
     from keras_acclip.optimizers import execution
@@ -98,6 +99,7 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         self._state: Variable = None
         self.clipped_paths: list[str] = []
         self.compiled_steps = {}
+        self.watch: Watch | None = None
 
     def __repr__(self) -> str:
         # Keras 2 shows it where `compile` is handed this optimizer.
@@ -160,6 +162,11 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         return 0 if self._skipped_steps is None else ops.copy(self._skipped_steps)
 
     @property
+    def made_under(self) -> Any:
+        """The `tf.distribute` strategy in whose scope it was made; `None` off TensorFlow."""
+        return self._strategy
+
+    @property
     def clipping_variables(self) -> record.Kept:
         """The variables that hold the record; `None`s before the optimizer is built."""
         return record.Kept(self._counts, self._sums, self._squares, self._state)
@@ -219,6 +226,9 @@ class RuleOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         settings = assembly.settings(self, self._moving)
         indices = tuple(compat.variable_index(self, v) for v in trainable_variables)
+        if self.watch is not None:
+            run = functools.partial(execution.watch, reduce=True)
+            self.watch.look(grads, indices, len(self.clipped_paths), run)
         taus = ()
         if self._threshold is not None:
             taus = held.scalars(self._threshold, self.iterations)

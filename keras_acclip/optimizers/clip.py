@@ -15,6 +15,7 @@ from keras_acclip.optimizers import clipping, held, keras_ops, moving, notices, 
 from keras_acclip.optimizers.base import OBSTACLE, Schedule, Threshold, execution
 from keras_acclip.optimizers.hyperparameter import Checked, compiles
 from keras_acclip.optimizers.step import Scalars, size_of
+from keras_acclip.optimizers.watch import Watch
 
 ops: Ops = keras_ops
 # Settings of every Keras optimizer that `Clip` carries out itself, with their values for "not".
@@ -112,6 +113,7 @@ class Clip(keras.optimizers.Optimizer):
         self._counts = self._numbers("counts", (record.COUNTS,), "int32")
         self._sums = self._numbers("sums", (record.SUMS,), "float32")
         self.compiled_steps = {}
+        self.watch: Watch | None = None
 
     def __repr__(self) -> str:
         return f"<Clip {self.name!r} around {self.inner_optimizer!r}>"
@@ -158,6 +160,11 @@ class Clip(keras.optimizers.Optimizer):
     def threshold(self, value: float | dict[str, float]) -> None:
         moving.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, keras.config.floatx())
+
+    @property
+    def made_under(self) -> Any:
+        """The `tf.distribute` strategy in whose scope it was made; `None` off TensorFlow."""
+        return self._strategy
 
     @property
     def clipping_variables(self) -> record.Kept:
@@ -213,6 +220,9 @@ class Clip(keras.optimizers.Optimizer):
         self, grads: Sequence[Gradient], trainable_variables: Sequence[Variable], learning_rate: Any
     ) -> None:
         indices = tuple(compat.variable_index(self, v) for v in trainable_variables)
+        if self.watch is not None:
+            run = functools.partial(execution.watch, reduce=True)
+            self.watch.look(grads, indices, len(self.clipped_paths), run)
         taus = ()
         if self._moving is None:
             taus = held.scalars(self._threshold, self.iterations)

@@ -179,6 +179,51 @@ def _step_around(
     compat.maybe_merge_call(put_back, tf.distribute.get_strategy(), before, finite)
 
 
+def watch(
+    keep: Callable[[Sequence[Array], Any], None],
+    gradients: Sequence[Gradient],
+    compiled: MutableMapping[Hashable, Callable],
+    key: Hashable,
+    *,
+    reduce: bool,
+) -> None:
+    """Hands gradients to `keep`, in an XLA computation beside the step's, which stays as it is.
+
+    Args:
+        keep: Takes dense float32 gradients of the whole batch, and a namespace of array functions.
+        gradients: Gradients of this replica.
+        compiled: Where the computations are kept, by `key`.
+        key: Equal for gradients of the same variables.
+        reduce: Whether they are still to be summed over replicas.
+    """
+    gradients = [tf.cast(sparse.dense(g), tf.float32) for g in gradients]
+    replicas = tf.distribute.has_strategy() and not _has_one_replica(tf.distribute.get_strategy())
+    if replicas:
+        context = tf.distribute.get_replica_context()
+        if reduce and context:
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        keep(gradients, tensorflow_ops)
+        return
+    if key not in compiled:
+        compiled[key] = tf.function(
+            lambda given: keep(given, tensorflow_ops), jit_compile=True, autograph=False
+        )
+    compiled[key](gradients)
+
+
+def unsaved(
+    strategy: tf.distribute.Strategy, shape: Sequence[int], initializer: str, dtype: str, name: str
+) -> tf.Variable:
+    """A variable of zeros on every replica that no optimizer tracks; the first replica's counts."""
+    with strategy.scope():
+        return tf.Variable(
+            tf.zeros(shape, dtype),
+            trainable=False,
+            name=name,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+
 def strategy() -> tf.distribute.Strategy:
     """The strategy in whose scope an optimizer is made; `overwrite` and `colocated` take it."""
     return tf.distribute.get_strategy()

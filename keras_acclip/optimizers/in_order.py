@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_acclip._utils.typing import Array, Gradient, Ops, Variable
-from keras_acclip.optimizers import keras_ops
+from keras_acclip.optimizers import keras_ops, sparse
 from keras_acclip.optimizers.step import Scalars, Step, take
 
 ops: Ops = keras_ops
@@ -64,6 +64,13 @@ def run_around(
     take(clipped, scalars.learning_rate)
     for variable, old in zip(back, before, strict=True):
         variable.assign(ops.where(finite, ops.convert_to_tensor(variable), old))
+
+
+def watch(
+    keep: Callable[[Sequence[Array], Ops], None], gradients: Sequence[Gradient], *_: Any, **__: Any
+) -> None:
+    """Hands dense float32 gradients to `keep`."""
+    keep([ops.cast(sparse.dense(g), "float32") for g in gradients], ops)
 
 
 def strategy() -> None:

@@ -26,6 +26,7 @@ from keras.ops import (  # noqa: F401
     minimum,
     ones_like,
     reshape,
+    scatter_update,
     sort,
     sqrt,
     square,

@@ -33,6 +33,7 @@ copy = tf.identity
 isfinite = tf.math.is_finite
 isnan = tf.math.is_nan
 max = tf.reduce_max
+scatter_update = tf.tensor_scatter_nd_update
 sum = tf.reduce_sum
 
 

@@ -24,6 +24,7 @@ from keras_acclip.optimizers import (
 )
 from keras_acclip.optimizers.hyperparameter import Checked, optional_length, optional_rate
 from keras_acclip.optimizers.step import Counters, Scalars, Settings, Step, is_narrow, take
+from keras_acclip.optimizers.watch import Watch
 from keras_acclip.tf_keras.legacy_names import LegacyNames
 
 Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
@@ -85,6 +86,7 @@ class RuleOptimizer(LegacyNames, tf_keras.optimizers.Optimizer):
         self._state: Variable = None
         self.clipped_paths: list[str] = compat.untracked(self, [])
         self.compiled_steps = compat.untracked(self, {})
+        self.watch: Watch | None = None
 
     def __repr__(self) -> str:
         # Keras 3 shows it where `compile` is handed this optimizer.
@@ -145,6 +147,11 @@ class RuleOptimizer(LegacyNames, tf_keras.optimizers.Optimizer):
     def skipped_steps(self) -> Array:
         """How many steps `skip_nonfinite=True` has left out; 0 without it."""
         return 0 if self._skipped_steps is None else tf.identity(self._skipped_steps)
+
+    @property
+    def made_under(self) -> Any:
+        """The `tf.distribute` strategy in whose scope it was made; `None` off TensorFlow."""
+        return self._strategy
 
     @property
     def clipping_variables(self) -> record.Kept:
@@ -220,6 +227,9 @@ class RuleOptimizer(LegacyNames, tf_keras.optimizers.Optimizer):
         gradients, variables = zip(*grads_and_vars, strict=True)
         settings = assembly.settings(self, self._moving)
         indices = tuple(self._index(v) for v in variables)
+        if self.watch is not None:
+            run = functools.partial(execution.watch, reduce=False)
+            self.watch.look(gradients, indices, len(self.clipped_paths), run)
         taus = ()
         if self._threshold is not None:
             taus = held.scalars(self._threshold, self.iterations)

@@ -16,6 +16,7 @@ from keras_acclip.optimizers import clipping, execution, held, moving, notices, 
 from keras_acclip.optimizers import tensorflow_ops as ops
 from keras_acclip.optimizers.hyperparameter import Checked
 from keras_acclip.optimizers.step import Scalars, size_of
+from keras_acclip.optimizers.watch import Watch
 from keras_acclip.tf_keras.base import Schedule, Threshold, deserialized, floatx, number, serialized
 from keras_acclip.tf_keras.legacy_names import LegacyNames
 
@@ -92,6 +93,7 @@ class Clip(LegacyNames, tf_keras.optimizers.Optimizer):
         self._counts = self._numbers("counts", tf.zeros(record.COUNTS, tf.int32))
         self._sums = self._numbers("sums", tf.zeros(record.SUMS))
         self.compiled_steps = compat.untracked(self, {})
+        self.watch: Watch | None = None
 
     def __repr__(self) -> str:
         return f"<Clip {self.name!r} around {self.inner_optimizer!r}>"
@@ -128,6 +130,11 @@ class Clip(LegacyNames, tf_keras.optimizers.Optimizer):
     def threshold(self, value: float | dict[str, float]) -> None:
         moving.check_settable(self._moving, value)
         held.assign(self._threshold, value, Schedule, floatx())
+
+    @property
+    def made_under(self) -> Any:
+        """The `tf.distribute` strategy in whose scope it was made; `None` off TensorFlow."""
+        return self._strategy
 
     @property
     def clipping_variables(self) -> record.Kept:
@@ -202,6 +209,9 @@ class Clip(LegacyNames, tf_keras.optimizers.Optimizer):
             return self.iterations
         gradients, variables = zip(*some, strict=True)
         indices = tuple(self._index(v) for v in variables)
+        if self.watch is not None:
+            run = functools.partial(execution.watch, reduce=False)
+            self.watch.look(gradients, indices, len(self.clipped_paths), run)
         taus = held.scalars(self._threshold, self.iterations) if self._moving is None else ()
         inner = self.inner_optimizer
         back = [*self._inner_variables(), *variables] if self.skip_nonfinite else None

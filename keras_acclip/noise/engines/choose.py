@@ -14,7 +14,7 @@ import keras
 from keras_acclip.noise.engines.losses import CompiledLoss, LegacyLoss
 
 if TYPE_CHECKING:
-    from keras_acclip._utils.typing import Variable
+    from keras_acclip._utils.typing import Ops, Variable
     from keras_acclip.noise.engines.base import Batch, Engine, GradientFunction
     from keras_acclip.noise.engines.gradients import TensorFlowSource
     from keras_acclip.noise.sketch import CountSketch, Sweep
@@ -105,6 +105,28 @@ def choose(model: Any, training: bool, gradient: GradientFunction | None = None)
         "Gradient noise is measured on the TensorFlow and JAX backends of Keras. This is "
         f"{backend!r}: set KERAS_BACKEND before importing keras."
     )
+
+
+def suitable(model: Any) -> tuple[Ops, Sweep | None]:
+    """The array namespace of a model's gradients, and the loop for a `CountSketch` over them.
+
+    Raises:
+        NotImplementedError: If Keras runs on another backend than TensorFlow or JAX.
+    """
+    if isinstance(model, keras.Model) and keras.config.backend() == "jax":
+        import jax.numpy as jnp
+
+        from keras_acclip.noise.engines.jax import suitable_sweep
+
+        return jnp, suitable_sweep()
+    if isinstance(model, keras.Model) and keras.config.backend() != "tensorflow":
+        raise NotImplementedError(
+            "Gradient noise is measured on the TensorFlow and JAX backends of Keras. This is "
+            f"{keras.config.backend()!r}: set KERAS_BACKEND before importing keras."
+        )
+    from keras_acclip.noise.engines.tensorflow import suitable_sweep, tnp
+
+    return tnp, suitable_sweep()
 
 
 def _of_keras_3(model: Any, training: bool) -> Backend:

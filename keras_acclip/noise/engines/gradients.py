@@ -173,7 +173,8 @@ class LoopGradient:
         """The loss of a batch, `scale` times its gradient, and the seeds of the next one."""
         loss, gradients = self._function(batch, seeds[0])
         scaled = [
-            scale * _dense(tf.zeros(variable.shape) if gradient is None else gradient)
+            scale
+            * _dense(tf.zeros(variable.shape) if gradient is None else gradient, variable.shape)
             for gradient, variable in zip(gradients, self.variables, strict=True)
         ]
         return tf.cast(loss, tf.float32), scaled, _next_seeds(seeds)
@@ -196,11 +197,13 @@ def _differentiated(
         loss = tf.cast(loss, tf.float32)
         scaled = loss * scale
     gradients = tape.gradient(scaled, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return loss, [_dense(gradient) for gradient in gradients], seeds
+    dense = [_dense(g, source.shape) for g, source in zip(gradients, sources, strict=True)]
+    return loss, dense, seeds
 
 
-def _dense(gradient: Gradient) -> Array:
-    return tf.cast(tf.convert_to_tensor(gradient), tf.float32)
+def _dense(gradient: Gradient, shape: tf.TensorShape) -> Array:
+    """A gradient as a float32 tensor of its variable's static shape, whatever it came as."""
+    return tf.ensure_shape(tf.cast(tf.convert_to_tensor(gradient), tf.float32), shape)
 
 
 def _first_seeds() -> list[Array]:

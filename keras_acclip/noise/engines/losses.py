@@ -34,8 +34,8 @@ class CompiledLoss:
 
     @property
     def variables(self) -> list[Variable]:
-        """The variables to differentiate by: the model's trainable ones, as `fit` has them."""
-        return self.model.trainable_variables
+        """The variables to differentiate by: the trainable ones that the optimizer knows."""
+        return _trained(self.model)
 
     @property
     def seeds(self) -> list[Variable]:
@@ -105,8 +105,8 @@ class LegacyLoss:
 
     @property
     def variables(self) -> list[Variable]:
-        """The variables to differentiate by: the model's trainable ones, as `fit` has them."""
-        return self.model.trainable_variables
+        """The variables to differentiate by: the trainable ones that the optimizer knows."""
+        return _trained(self.model)
 
     @property
     def scale(self) -> float:
@@ -139,3 +139,12 @@ class LegacyLoss:
     def _call(self, x: Any, seed: Array) -> Any:
         with compat.seeded_layers(self.model, seed):
             return self.model(x, training=self.training)
+
+
+def _trained(model: Any) -> list[Variable]:
+    """A model's trainable variables without those of layers unfrozen since its first step.
+
+    `fit` trains these only after the model is compiled again.
+    """
+    variables = model.trainable_variables
+    return [v for v in variables if compat.knows(model.optimizer, v)] or variables
