@@ -122,6 +122,8 @@ def train(spec, rows, work, noisy, alone):
     import keras
     from paper.lab import masked_lm, training
 
+    import keras_acclip
+
     (optimizer, rate, seed), settings, name = spec, work.settings, plans.name_of(spec)
     epochs, batch_size = settings["epochs"], settings["batch_size"]
     steps_per_epoch = settings["steps"] // epochs
@@ -148,14 +150,17 @@ def train(spec, rows, work, noisy, alone):
     callbacks = [progress]
     if spec == noisy:
         count = settings["noise_batches"]
-        noise = training.StagedNoise(
-            batches(masked_lm.NOISE_SEED, 0, count),  # That no run trains on.
-            epochs=noise_epochs(epochs),
-            num_batches=count,
-            at_start=done == 0,
-            save_dir=work.folder(name) / "noise",
-            verbose=verbose,
-        )
+        kept = {"num_batches": count, "save_dir": work.folder(name) / "noise", "verbose": verbose}
+        if hasattr(model.optimizer, "watch"):
+            # It follows the training's own gradients.
+            noise = keras_acclip.GradientNoise(batch_size=batch_size, **kept)
+        else:
+            noise = training.StagedNoise(
+                batches(masked_lm.NOISE_SEED, 0, count),  # That no run trains on.
+                epochs=noise_epochs(epochs),
+                at_start=done == 0,
+                **kept,
+            )
         callbacks.insert(0, noise)
     model.fit(
         batches(seed, done * steps_per_epoch, settings["steps"]),

@@ -181,6 +181,10 @@ def _certainty(sample: NoiseSample, verdict: Verdict, batches: int | None) -> st
         "concentrated": f"{len(sample)} batches show no event rarer than about 1 in {len(sample)}",
         "undecided": f"not sure at all; {more}",
     }[verdict.label]
+    from keras_acclip.noise.summary import recurring
+
+    if recurring(sample):
+        sure += f"; {recurring(sample)}"
     return (
         f"{sure}. It holds for this model, these batch sizes and "
         f"{'this point of training' if sample.step < 0 else f'step {sample.step:,}'}; "

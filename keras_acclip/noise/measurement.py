@@ -14,7 +14,8 @@ import numpy as np
 
 from keras_acclip.noise.data import Batches
 from keras_acclip.noise.engines.base import Batch, Digest, Engine
-from keras_acclip.noise.sample import NoiseSample
+from keras_acclip.noise.repeats import Examples
+from keras_acclip.noise.sample import LEAST_DISTINCT, NoiseSample
 from keras_acclip.noise.sketch import CountSketch
 
 Method: TypeAlias = Literal["sketch", "exact"]
@@ -77,6 +78,7 @@ class Measurement:
         self._outcomes: list[Digest] = []
         self._sizes: list[int] = []
         self._dropped = 0
+        self._examples = Examples()
         passes = 1 if method == "sketch" else 2
         total = min(num_batches, self._batches.total or num_batches)
         self._bar = keras.utils.Progbar(passes * total, verbose=verbose, unit_name="batch")
@@ -111,6 +113,7 @@ class Measurement:
             digest = self._instrument.engine.absorb(batch, weight)
             self._outcomes.append(digest)
             self._sizes.append(size)
+            self._examples.add(batch)
             norm = math.sqrt(digest.squares.sum())
             self._bar.update(len(self._outcomes), [("gradient_norm", norm)])
         if self._instrument is None or len(self._outcomes) < 2:
@@ -122,6 +125,13 @@ class Measurement:
             warnings.warn(
                 f"{self._dropped} batches were left out, as they differ in size from the first; "
                 'pass remainder="weight" to keep them.',
+                stacklevel=2,
+            )
+        count, distinct = self._examples.count, self._examples.distinct
+        if distinct < LEAST_DISTINCT * count:
+            warnings.warn(
+                f"Examples recur: of the {count:,} that were measured, {distinct:,} differ. The "
+                "sample is smaller than it looks, and its tail is that of these alone.",
                 stacklevel=2,
             )
         if not self._needs_second_pass(self._instrument):
@@ -207,6 +217,8 @@ class Measurement:
             settings={
                 "num_batches": self._num_batches,
                 "method": "exact" if exact else "sketch",
+                "examples": self._examples.count,
+                "distinct_examples": self._examples.distinct,
             },
         )
         if not self._grouped:

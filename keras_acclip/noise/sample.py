@@ -15,6 +15,8 @@ from keras_acclip._utils import files
 
 LEAST_BATCHES = 10
 """Batches that a noise scale needs."""
+LEAST_DISTINCT = 0.9
+"""The share of a sample's examples that must differ, or it is said that they recur."""
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

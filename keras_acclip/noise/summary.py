@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_acclip.noise.sample import LEAST_BATCHES, NoiseSample
+from keras_acclip.noise.sample import LEAST_BATCHES, LEAST_DISTINCT, NoiseSample
 
 
 def summarize(sample: NoiseSample) -> str:
@@ -25,6 +25,8 @@ def summarize(sample: NoiseSample) -> str:
         )
         if count
     ]
+    if recurring(sample):
+        lines.append(f"  {recurring(sample)}")
     if sample.interrupted:
         lines.append("  interrupted before all batches were measured")
     if len(sample) >= 2:
@@ -37,7 +39,7 @@ def summarize(sample: NoiseSample) -> str:
             f"of the mean {sample.mean_gradient_norm:.4g}; mean loss {sample.losses.mean():.4g}",
         ]
     if len(sample) >= LEAST_BATCHES:
-        lines.append(f"  noise scale   {_scale_of(sample)}")
+        lines.append(f"  noise scale   {sample.noise_scale()}")
     if len(sample):
         verdict = sample.classify()
         lines.append(f"  {verdict.label}: {verdict.reason}")
@@ -45,10 +47,15 @@ def summarize(sample: NoiseSample) -> str:
     return "\n".join(lines)
 
 
-def _scale_of(sample: NoiseSample) -> str:
-    """The noise scale, in tokens as well where the rows' length is known."""
-    scale, length = sample.noise_scale(), sample.settings.get("row_length")
-    return f"{scale}, {scale.per_token(length)}" if length else str(scale)
+def recurring(sample: NoiseSample) -> str:
+    """Says that examples recur, where fewer than nine of ten differ; else nothing."""
+    count = sample.settings.get("examples", 0)
+    distinct = sample.settings.get("distinct_examples", count)
+    if distinct >= LEAST_DISTINCT * count:
+        return ""
+    return (
+        f"examples recur: {distinct:,} of {count:,} differ, so the sample is smaller than it looks"
+    )
 
 
 def _in_short(group: NoiseSample) -> str:

@@ -208,13 +208,13 @@ def _judge(found: _Evidence) -> tuple[str, str]:
         )
     if far.high >= 0.5:
         doubts.append("the interval does not exclude 2")
-    if found.fit < _LEAST_FIT:
-        doubts.append(f"no such law fits them (p = {found.fit:.1g})")
     if found.kurtosis >= most:
         doubts.append(
             f"an excess kurtosis of {found.kurtosis:.3g} is as large as α-stable noise's "
             f"(over {most:.3g})"
         )
+    if doubts and found.fit < _LEAST_FIT:
+        doubts.append(f"no such law fits them (p = {found.fit:.1g})")
     if doubts:
         return "undecided", f"{found.index}, but {', and '.join(doubts)}."
     return "concentrated", (

@@ -92,11 +92,13 @@ def test_logs_reach_history_csv_and_tensorboard(tmp_path):
     for name, value in (
         ("noise_norm", sample.norm),
         ("noise_std", sample.std),
-        ("noise_tail_index", sample.tail_index().alpha),
+        ("noise_tail_index", sample.classify().tail_index[0]),
+        ("noise_tail_index_low", sample.classify().tail_index[1]),
+        ("noise_scale", sample.noise_scale().value),
         ("noise_mean_gradient_norm", sample.mean_gradient_norm),
         ("noise_nonfinite", 0),
     ):
-        assert history[name][1] == value
+        np.testing.assert_equal(history[name][1], value)
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[1]["noise_kurtosis"]) == history["noise_kurtosis"][1]
@@ -175,13 +177,16 @@ def test_progress_is_shown(capsys):
     model.fit(*data, batch_size=16, callbacks=[noise], verbose=0)
     out = capsys.readouterr().out
     assert "6/6" in out
-    assert "noise_std" in out
+    assert "6 batches are too few for a verdict on the tail" in out
+    assert "; undecided; noise norm " in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dataset": None}, r"pass what `fit` trains on, GradientNoise\(dataset\)"),
+        ({"dataset": None, "method": "exact"}, "`class_weight` and `method`"),
+        ({"dataset": None, "class_weight": {0: 1.0}}, "`class_weight` and `method`"),
+        ({"dataset": None, "batch_size": 0}, "batch_size"),
         ({"dataset": 5.0 + 1j}, "dataset"),
         ({"dataset": (np.zeros((4, 6)), np.zeros(5))}, "same number of examples"),
         ({"num_batches": 0}, "num_batches"),

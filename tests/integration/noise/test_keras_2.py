@@ -134,11 +134,6 @@ def test_unbuilt_model_and_missing_compile():
     assert len(measure(model, cut(make_data()), groups="layer")) == 6
 
 
-def test_missing_data_is_named():
-    with pytest.raises(ValueError, match=r"GradientNoise\(dataset\)"):
-        GradientNoise()
-
-
 class Loop:
     """A training loop of one's own, on however many replicas."""
 

@@ -58,27 +58,50 @@ def test_a_failing_save_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["noise.npz"]
 
 
-def test_advice_follows_the_verdict_and_theorem_2():
+def test_advice_follows_the_verdict():
     rng = np.random.default_rng(0)
-    heavy = make_sample(1 + rng.pareto(1.3, 2000)).advice(steps=1000, smoothness=2.0)
-    assert heavy.optimizer == "ACClip"
-    assert "Heavy-tailed" in str(heavy)
-    assert 1.1 <= heavy.alpha < 1.6
+    sample = make_sample(1 + rng.pareto(1.3, 2000))
+    heavy = sample.advice(steps=1000, smoothness=2.0)
+    assert heavy.label == "heavy-tailed"
+    assert heavy.threshold == np.quantile(sample.gradient_norms, 0.25)
+    assert (heavy.alpha, *heavy.alpha_interval) == sample.classify().tail_index
+    assert heavy.order == (1 + heavy.alpha) / 2
+    assert heavy.batches is None
     gaussian = make_sample(gaussian_norms())
     calm = gaussian.advice(steps=1000, initial_gap=3.0)
-    assert (calm.optimizer, calm.alpha) == ("SGD with momentum", 2.0)
+    assert (calm.label, calm.order) == ("concentrated", 2.0)
+    assert calm.threshold == np.quantile(gaussian.gradient_norms, 0.9)
     np.testing.assert_allclose(calm.sigma, np.sqrt(np.mean(gaussian.norms**2)))
+    # A footnote: Theorem 2's constants.
     tau = max(2, 48 * calm.sigma**2, 8 * calm.sigma, (calm.sigma**6 * 1000 / 3) ** 0.25)
-    np.testing.assert_allclose(calm.threshold, tau)
-    np.testing.assert_allclose(
-        calm.learning_rate, min(1 / 4, (calm.sigma / tau) ** 2, 1 / (24 * tau))
-    )
+    rate = min(1 / 4, (calm.sigma / tau) ** 2, 1 / (24 * tau))
+    assert f"the threshold {tau:.3g} and the learning rate {rate:.3g}" in calm.text
+    assert "not decided by the tail" in calm.text
     few = make_sample(rng.normal(10, 1, 20), step=-1).advice()
-    assert few.optimizer == "ACClip"
-    assert "not sure" in few.text
+    assert (few.label, few.batches) == ("undecided", 256)
+    assert "with 256 batches it would more likely be decided" in few.text
     assert "this point of training" in few.text
     with pytest.raises(ValueError, match="No advice"):
         make_sample(np.zeros(5)).advice()
+
+
+def test_sigma_does_not_grow_with_the_sample():
+    rng = np.random.default_rng(0)
+    sigmas = [make_sample(1 + rng.pareto(1.5, n)).advice().sigma for n in (500, 5000, 50_000)]
+    assert max(sigmas) / min(sigmas) < 1.35
+
+
+def test_without_a_mean_there_is_no_sigma():
+    advice = make_sample(1 + np.random.default_rng(1).pareto(0.7, 500)).advice()
+    assert advice.alpha < 1
+    assert np.isnan(advice.order) and advice.sigma == np.inf
+    assert "Theorem 2" not in advice.text
+
+
+def test_recurring_examples_are_said():
+    sample = make_sample(gaussian_norms(), settings={"examples": 800, "distinct_examples": 100})
+    for text in (sample.summary(), str(sample.advice())):
+        assert "examples recur: 100 of 800 differ" in text
 
 
 def test_summary_names_model_step_and_verdict():

@@ -57,6 +57,11 @@ def sample_of(name, rng, n=500):
         "pareto 1.8": lambda: pareto(rng, n, 1.8),
         "pareto 1.5, shifted": lambda: 10 + pareto(rng, n, 1.5),
         "pareto 3": lambda: pareto(rng, n, 3.0),
+        "gamma 0.1": lambda: rng.gamma(0.1, size=n) + 1e-300,
+        "two clusters": lambda: gaussian(rng, n, 100) * np.where(rng.uniform(size=n) < 0.05, 10, 1),
+        "three scales": lambda: gaussian(rng, n, 100) * rng.choice([1, 10, 100], n),
+        "falling": lambda: gaussian(rng, n, 100) / (1 + 49 * np.arange(n) / n),
+        "pareto 1.5, cut": lambda: (1 - 0.99 * rng.uniform(size=n)) ** (-1 / 1.5),
         # Its bulk looks like a heavy tail, but it ends: so do the norms of a model that knows its
         # examples by heart.
         "pareto 0.5 up to 100": lambda: (1 - 0.9 * rng.uniform(size=n)) ** -2.0,
