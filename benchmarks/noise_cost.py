@@ -6,12 +6,13 @@
 The model is a BERT with its masked-language-model head (KerasHub), dropout on. "plain" computes
 loss and gradient of each batch in one XLA computation that stores the gradient and returns the
 loss; "sketch" and "exact" are the two methods of `measure_noise`, from first batch to finished
-sample. All take turns, so that a drift of the machine's speed meets all alike; compilation is not
-counted. Ctrl-C ends a race early, with the rows of the turns taken so far.
+sample. "training" takes training steps with ACClip, "followed" the same while `GradientNoise()`
+follows them; its ratio is to "training". All take turns, so that a drift of the machine's speed
+meets all alike; compilation is not counted. Ctrl-C ends a race early, with the rows of the turns taken so far.
 
 Columns: the median time a batch with its quartiles, and the median over turns of the ratio to plain
-in the same turn. Below them, for a model of large matrices and few activations, the memory needed
-beyond the model, in units of the gradient's size: the sum of the gradients, the gradient, and what
+(of "followed" to "training") in the same turn. Below them, for a model of large matrices and few
+activations, the memory needed beyond the model, in units of the gradient's size: the sum of the gradients, the gradient, and what
 XLA plans for its temporary arrays.
 """
 
@@ -40,7 +41,7 @@ PASSES = {
 Run = Callable[[list[Any]], None]
 
 
-def make_model(options: argparse.Namespace) -> Any:
+def make_model(options: argparse.Namespace, optimizer: Any = "sgd") -> Any:
     """Returns a compiled BERT for masked language modelling."""
     import keras_hub
 
@@ -53,7 +54,7 @@ def make_model(options: argparse.Namespace) -> Any:
         max_sequence_length=options.length,
     )
     model = keras_hub.models.BertMaskedLM(backbone, preprocessor=None)
-    model.compile(optimizer="sgd", jit_compile=True)
+    model.compile(optimizer=optimizer, jit_compile=True)
     return model
 
 
@@ -100,6 +101,25 @@ def ways(model: Any) -> dict[str, Run]:
     }
 
 
+def trainings(options: argparse.Namespace) -> dict[str, Run]:
+    """Returns functions that train on a list of batches, without and with `GradientNoise()`."""
+    from keras_acclip import ACClip
+    from keras_acclip.noise.online import OnlineNoise
+
+    def training(followed):
+        model = make_model(options, ACClip(1e-4))
+        if followed:
+            OnlineNoise(num_batches=256, groups=None, seed=0, batch_size=None).begin(model)
+
+        def run(batches):
+            for batch in batches:
+                model.train_on_batch(*batch)
+
+        return run
+
+    return {"training": training(False), "followed": training(True)}
+
+
 def compare(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
     """Prints the table's rows for one batch size, and returns them."""
     import keras
@@ -107,16 +127,19 @@ def compare(options: argparse.Namespace, size: int) -> list[dict[str, Any]]:
     from contest.race import Contestant, quartiles, race, ratio
 
     keras.utils.set_random_seed(0)
-    runs, batches = ways(make_model(options)), make_batches(options, size)
+    runs = ways(make_model(options)) | trainings(options)
+    batches = make_batches(options, size)
     contestants = [
         Contestant(name, f"batches of {size}", functools.partial(run, batches), steps=len(batches))
         for name, run in runs.items()
     ]
     race(contestants, options.rounds)
     rows = []
+    seconds = {c.method: c.seconds for c in contestants}
     for c in contestants:
         low, middle, high = (1e3 * s for s in quartiles(c.seconds))
-        to_plain = ratio(c.seconds, contestants[0].seconds) or []
+        to_plain = ratio(c.seconds, seconds["training" if c.method == "followed" else "plain"])
+        to_plain = to_plain or []
         spread = f"{middle:.1f} ({low:.1f} to {high:.1f})"
         print(f"{size:>10} {c.method:<8}{spread:>26}{to_plain[1]:>8.2f}", flush=True)
         found = {"ms": middle, "quartiles_ms": [low, high], "to_plain": to_plain}

@@ -45,8 +45,9 @@ class Watch:
         Args:
             make: Makes a variable of a shape, initializer, dtype and name, as `add_variable` does.
         """
-        self.rows = make(self._shape, "zeros", "float32", "watch_rows")
-        self.count = make((), "zeros", "int32", "watch_count")
+        zeros = {"initializer": "zeros"}
+        self.rows = make(shape=self._shape, dtype="float32", name="watch_rows", **zeros)
+        self.count = make(shape=(), dtype="int32", name="watch_count", **zeros)
 
     def keep(self, gradients: Sequence[Array | None], ops: Any) -> None:
         """Writes the row of a step.

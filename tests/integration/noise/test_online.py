@@ -40,7 +40,8 @@ def follow(model, which="Keras 3", **arguments):
 
 @pytest.mark.parametrize("which", KERAS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_agrees_with_a_measurement_and_leaves_the_training_as_it_is(which, name):
+def test_it_agrees_with_a_measurement(which, name):
+    """And leaves the training as it is, bit for bit."""
     model, plain = make_model(which, name), make_model(which, name)
     plain.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
     variables = len(plain.optimizer.variables)
