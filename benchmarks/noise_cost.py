@@ -8,12 +8,13 @@ loss and gradient of each batch in one XLA computation that stores the gradient 
 loss; "sketch" and "exact" are the two methods of `measure_noise`, from first batch to finished
 sample. "training" takes training steps with ACClip, "followed" the same while `GradientNoise()`
 follows them; its ratio is to "training". All take turns, so that a drift of the machine's speed
-meets all alike; compilation is not counted. Ctrl-C ends a race early, with the rows of the turns taken so far.
+meets all alike; compilation is not counted. Ctrl-C ends a race early, with the rows of the turns
+taken so far.
 
 Columns: the median time a batch with its quartiles, and the median over turns of the ratio to plain
 (of "followed" to "training") in the same turn. Below them, for a model of large matrices and few
-activations, the memory needed beyond the model, in units of the gradient's size: the sum of the gradients, the gradient, and what
-XLA plans for its temporary arrays.
+activations, the memory needed beyond the model, in units of the gradient's size: the sum of the
+gradients, the gradient, and what XLA plans for its temporary arrays.
 """
 
 from __future__ import annotations
