@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,8 @@ def evolution(samples: Iterable[Sample], labels: Iterable[str], title: str | Non
     """Draws the distribution of the norms at each stage of training, one above the other.
 
     All stages share the axis of norms; each histogram has the same height, and a tick for each
-    norm, so that single large ones show. On the right stand the verdict and Hill's tail index.
+    norm, so that single large ones show. On the right stand the verdict and its tail
+    index (`tails.Verdict.tail_index`), where there is one.
 
     Args:
         samples: Samples in the order of training, from top to bottom; each as in `histogram`.
@@ -68,7 +70,8 @@ def evolution(samples: Iterable[Sample], labels: Iterable[str], title: str | Non
             ticks = np.full(len(norms), -row)
             axes.plot(norms, ticks, "|", color=INK, markersize=4, alpha=0.3, zorder=3 + 2 * row)
             axes.axhline(-row, color=FAINT, linewidth=0.5, zorder=3 + 2 * row)
-            index = "" if verdict.hill is None else f", index {verdict.hill.alpha:.3g}"
+            alpha = verdict.tail_index[0]
+            index = f", index {alpha:.3g}" if math.isfinite(alpha) else ""
             axes.annotate(
                 f"{verdict.label}{index}",
                 (1.01, -row),

@@ -183,7 +183,7 @@ class TestContents:
         texts = texts_of(plots.evolution(samples, ["step 0", "step 10", "step 20"], title="Toy"))
         assert {"step 0", "step 10", "step 20"} <= set(texts)
         assert "Toy: concentrated → heavy-tailed" in texts
-        index = tails.hill(heavy()).alpha
+        index = tails.classify(heavy()).tail_index[0]
         assert texts.count(f"heavy-tailed, index {index:.3g}") == 2
 
     def test_evolution_of_many_stages_keeps_its_labels_apart(self):
