@@ -93,7 +93,7 @@ class OnlineNoise:
             model: That of `begin`.
             loss: The mean loss of late, NaN if unknown.
         """
-        rows, count = self._rows()
+        rows = self._rows()
         finite = np.isfinite(rows).all(1)
         rows, nonfinite = rows[finite].astype(np.float64), int((~finite).sum())
         if self._sketch is None or len(rows) < 2:
@@ -113,7 +113,7 @@ class OnlineNoise:
             nonfinite=nonfinite,
             parameters=sum(self._sketch.sizes),
             model=model.name,
-            step=count,
+            step=int(np.asarray(model.optimizer.iterations)),
             settings={
                 "method": "training",
                 "num_batches": self._num_batches,
@@ -143,14 +143,14 @@ class OnlineNoise:
             model.make_train_function(force=True)
         self._optimizer = self._sketch = None
 
-    def _rows(self) -> tuple[np.ndarray, int]:
-        """The rows in the order of their steps, and how many steps there were."""
+    def _rows(self) -> np.ndarray:
+        """The rows in the order of their steps."""
         kept = self._optimizer.watch
         rows, count = (_to_numpy(v) for v in (kept.rows, kept.count))
         count = int(count)
         if count <= kept.capacity:
-            return rows[:count], count
-        return np.roll(rows, -(count % kept.capacity), axis=0), count
+            return rows[:count]
+        return np.roll(rows, -(count % kept.capacity), axis=0)
 
 
 def _noise(rows: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
