@@ -1,4 +1,1 @@
-import importlib.util
-
-# The Model Garden needs an older TensorFlow than the rest; the `test` extra brings it.
-collect_ignore_glob = [] if importlib.util.find_spec("official") else ["test_*.py"]
+from tests.unit.garden.conftest import collect_ignore_glob, corpus, made  # noqa: F401
