@@ -37,6 +37,7 @@ def measure_noise(
     remainder: measurement.Remainder = "drop",
     training: bool = True,
     sketch_size: int = BUCKETS,
+    coordinates: int = 0,
     seed: int = 0,
     verbose: int = 1,
 ) -> NoiseSample:
@@ -76,7 +77,11 @@ def measure_noise(
             `"drop"`.
         training: Whether layers run as in training, with dropout. Defaults to `True`.
         sketch_size: Length of a group's sketch; best a prime. Defaults to 65521.
-        seed: Seed of the sketch's signs and of the order of arrays; a whole number.
+        coordinates: How many coordinates of the noise, drawn by `seed`, to keep for every batch
+            (`NoiseSample.coordinates`): Şimşekli's view of the tail, beside the norm's. Defaults
+            to 0.
+        seed: Seed of the sketch's signs, of the coordinates and of the order of arrays; a whole
+            number.
         verbose: 0 silent, 1 a progress bar, 2 one line. Interruption (Ctrl-C) returns what was
             measured so far; an interrupted exact measurement, by its sketches.
 
@@ -107,6 +112,7 @@ def measure_noise(
         remainder=remainder,
         training=training,
         sketch_size=sketch_size,
+        coordinates=coordinates,
         seed=seed,
     )
     batches = open_batches(
@@ -129,7 +135,8 @@ class NoiseMeter:
         remainder: `"drop"` or `"weight"`, as in `measure_noise`. Defaults to `"drop"`.
         training: Whether layers run as in training. Defaults to `True`.
         sketch_size: Length of a group's sketch; best a prime. Defaults to 65521.
-        seed: Seed of the sketch's signs, a whole number. Defaults to 0.
+        coordinates: How many coordinates to keep, as in `measure_noise`. Defaults to 0.
+        seed: Seed of the sketch's signs and the coordinates, a whole number. Defaults to 0.
         gradient: What a training loop of one's own hands to its optimizer, for a `tf_keras.Model`
             that has its variables; it need not be compiled. Default: the gradient of the compiled
             loss. `gradient(batch, seed)` gets `(x, y, sample_weight)` as tensors, on several
@@ -164,6 +171,7 @@ class NoiseMeter:
         remainder: measurement.Remainder = "drop",
         training: bool = True,
         sketch_size: int = BUCKETS,
+        coordinates: int = 0,
         seed: int = 0,
         gradient: GradientFunction | None = None,
         step: Callable[[], int] | None = None,
@@ -175,6 +183,9 @@ class NoiseMeter:
         self.groups: Patterns = checked_groups(groups)
         self.training = arguments.flag("training", training)
         self.sketch_size = arguments.positive_integer("sketch_size", sketch_size)
+        self.coordinates = 0
+        if coordinates != 0:
+            self.coordinates = arguments.positive_integer("coordinates", coordinates)
         self.seed = seed
         self.settings = {
             "method": method,
@@ -182,6 +193,7 @@ class NoiseMeter:
             "remainder": remainder,
             "training": training,
             "sketch_size": sketch_size,
+            "coordinates": coordinates,
             "seed": seed,
         }
         self._backend = choose(model, training, gradient)
@@ -238,7 +250,14 @@ class NoiseMeter:
             paths = [getattr(v, "path", v.name) for v in loss.variables]
             names, members = divide(paths, self.groups)
             sizes = [math.prod(v.shape) for v in loss.variables]
-            sketch = CountSketch(sizes, members, self.sketch_size, self.seed, self._backend.sweep())
+            sketch = CountSketch(
+                sizes,
+                members,
+                self.sketch_size,
+                self.seed,
+                self._backend.sweep(),
+                self.coordinates,
+            )
             engine = self._backend.make_engine(sketch)
             self._instrument = measurement.Instrument(engine, sketch, tuple(names))
             self._variables = variables

@@ -197,6 +197,10 @@ class Measurement:
                 stacklevel=2,
             )
         deviations, means = _sketched_squares(digests, sizes, sketch)
+        picked = np.array([d.sketch[sum(sketch.lengths) :] for d in digests], np.float64)
+        picked = picked.reshape(len(digests), sum(map(len, sketch.picked.values())))
+        if len(sizes):
+            picked -= sizes / sizes.sum() @ picked
         exact = squares is not None or sketch.is_whole
         squares = deviations if squares is None else squares
         # An interruption may have come between the sum of the gradients and the count of batches.
@@ -212,6 +216,7 @@ class Measurement:
             group_gradient_norms=np.zeros((0, len(sizes))),
             nonfinite=nonfinite,
             dropped=self._dropped,
+            coordinates=picked,
             parameters=sum(sketch.sizes),
             interrupted=interrupted,
             settings={
@@ -243,10 +248,11 @@ def _sketched_squares(
     starts = np.cumsum([0, *sketch.lengths[:-1]])
     if not digests:
         return _stack([], sketch), np.full(len(starts), np.nan)
-    mean = np.zeros(sum(sketch.lengths))
+    length = sum(sketch.lengths)
+    mean = np.zeros(length)
     for size, digest in zip(sizes, digests, strict=True):
-        mean += size / sizes.sum() * digest.sketch
-    squares = [np.add.reduceat((digest.sketch - mean) ** 2, starts) for digest in digests]
+        mean += size / sizes.sum() * digest.sketch[:length]
+    squares = [np.add.reduceat((digest.sketch[:length] - mean) ** 2, starts) for digest in digests]
     return _stack(squares, sketch), np.add.reduceat(mean**2, starts)
 
 

@@ -34,6 +34,7 @@ _ARRAYS = (
     "group_norms",
     "group_gradient_norms",
     "group_mean_gradient_norms",
+    "coordinates",
 )
 
 
@@ -58,6 +59,8 @@ class NoiseSample:
         group_gradient_norms: ‖g‖ within each group; float64, shape `(len(groups), n)`.
         group_mean_gradient_norms: ‖ḡ‖ within each group; float64, shape `(len(groups),)`.
         group_parameters: Number of trainable parameters of each group.
+        coordinates: g − ḡ of each batch in some coordinates; float64, shape `(n, coordinates)`;
+            `(n, 0)` where none were asked for.
         nonfinite: How many further batches had a gradient that is not finite.
         dropped: How many further batches were left out for their size.
         parameters: Number of trainable parameters.
@@ -77,6 +80,7 @@ class NoiseSample:
     group_gradient_norms: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     group_mean_gradient_norms: np.ndarray = field(default_factory=lambda: np.zeros(0))
     group_parameters: tuple[int, ...] = ()
+    coordinates: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     nonfinite: int = 0
     dropped: int = 0
     parameters: int = 0
@@ -140,6 +144,7 @@ class NoiseSample:
             group_gradient_norms=np.zeros((0, 0)),
             group_mean_gradient_norms=np.zeros(0),
             group_parameters=(),
+            coordinates=np.zeros((len(self), 0)),
             parameters=self.group_parameters[i],
             model=f"{self.model}/{name}",
         )
@@ -163,6 +168,28 @@ class NoiseSample:
         from keras_acclip.noise import tails
 
         return tails.classify(self.norms)
+
+    def classify_coordinates(self) -> list[Verdict]:
+        """Returns the `Verdict` on the size of the noise in each of `coordinates`.
+
+        A coordinate's tail and the norm's can differ: a norm sums many coordinates, and is
+        concentrated where each is but for rare ones. `tails.stable_index(sample.coordinates)` gives
+        the index that publications on coordinates report.
+
+        Raises:
+            ValueError: If no coordinates were kept.
+
+        References:
+            U. Şimşekli and others, ICML 2019, section 4; Zhang et al. (2020), appendix H, on why
+            the two need not agree.
+        """
+        from keras_acclip.noise import tails
+
+        if not self.coordinates.size:
+            raise ValueError(
+                "No coordinates were kept: measure_noise(..., coordinates=100) keeps some."
+            )
+        return [tails.classify(np.abs(column)) for column in self.coordinates.T]
 
     def noise_scale(self, confidence: float = 0.95) -> NoiseScale:
         """Estimates tr Σ/‖∇f‖², the batch at which noise and gradient are equally large.
@@ -279,7 +306,9 @@ class NoiseSample:
                 if str(file["format"]) != _FORMAT:
                     raise ValueError(f"its format is {str(file['format'])!r}, not {_FORMAT!r}")
                 header = json.loads(str(file["header"]))
-                arrays = {name: file[name] for name in _ARRAYS}
+                # Files of before 0.2.0 hold no coordinates.
+                older = {"coordinates"} - set(file.files)
+                arrays = {name: file[name] for name in _ARRAYS if name not in older}
         except (AttributeError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise ValueError(f"{path} holds no NoiseSample: {error}") from error
         tuples = {name: tuple(header[name]) for name in ("groups", "group_parameters")}

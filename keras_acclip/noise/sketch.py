@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
+
 from keras_acclip._utils.typing import Array, Ops
 
 # The largest prime below 2^16: with a prime, rows and columns of weight matrices do not fall
@@ -77,10 +79,13 @@ class CountSketch:
         seed: Seed of the random signs, a whole number.
         sweep: `None`, or a `Sweep`, for a CPU: XLA there copies what it sums, and sums long columns
             slowly.
+        coordinates: How many coordinates, drawn by `seed`, to keep as they are behind the sketch;
+            at most all.
 
     Attributes:
         group_sizes: Number of coordinates of each group.
         lengths: Length of the sketch of each group.
+        picked: The coordinates kept as they are: of each variable, their places in it.
 
     Example:
 
@@ -98,6 +103,7 @@ class CountSketch:
         buckets: int = BUCKETS,
         seed: int = 0,
         sweep: Sweep | None = None,
+        coordinates: int = 0,
     ) -> None:
         self.sizes = list(sizes)
         self.buckets = buckets
@@ -107,6 +113,7 @@ class CountSketch:
         self._blocks = [self._divide(group) for group in self.groups]
         self._key = _mix(seed & 0xFFFFFFFF)
         self._sweep = sweep
+        self.picked = _drawn(self.sizes, coordinates, seed)
 
     @property
     def is_whole(self) -> bool:
@@ -138,7 +145,7 @@ class CountSketch:
             gradients: One float32 array a variable, of any shape.
 
         Returns:
-            float32 of shape `(len(groups),)`, and float32 of shape `(sum(lengths),)`.
+            float32 of shape `(len(groups),)`, and float32 of shape `(sum(lengths) + picked,)`.
         """
 
         def term(first: Array, flat: Array) -> tuple[Array, Array]:
@@ -156,7 +163,10 @@ class CountSketch:
                 square += xp.sum(folded)
             squares.append(square)
             sketches.append(sketch)
-        return xp.stack(squares), xp.concatenate(sketches)
+        kept = [
+            xp.take(xp.reshape(gradients[i], (-1,)), places) for i, places in self.picked.items()
+        ]
+        return xp.stack(squares), xp.concatenate([*sketches, *kept])
 
     def squares(self, xp: Ops, arrays: Sequence[Array]) -> Array:
         """Returns the squared norms of the groups of `arrays`: float32, shape `(len(groups),)`.
@@ -221,6 +231,16 @@ class CountSketch:
         index = xp.arange(math.prod(flat.shape), dtype=xp.uint32) + first
         bit = _mix(index ^ xp.uint32(self._key), xp.uint32) & xp.uint32(1)
         return xp.where(bit == xp.uint32(0), flat, -flat)
+
+
+def _drawn(sizes: Sequence[int], count: int, seed: int) -> dict[int, np.ndarray]:
+    """Draws coordinates of all variables; their places by variable, in order."""
+    total = sum(sizes)
+    generator = np.random.default_rng(seed)
+    drawn = np.sort(generator.choice(total, min(count, total), replace=False))
+    starts = np.cumsum([0, *sizes])
+    owners = np.searchsorted(starts, drawn, "right") - 1
+    return {int(i): (drawn[owners == i] - starts[i]).astype(np.int32) for i in np.unique(owners)}
 
 
 def _flatten(xp: Ops, arrays: Sequence[Array], block: _Block) -> Array:

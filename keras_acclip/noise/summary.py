@@ -43,8 +43,16 @@ def summarize(sample: NoiseSample) -> str:
     if len(sample):
         verdict = sample.classify()
         lines.append(f"  {verdict.label}: {verdict.reason}")
+        if sample.coordinates.size:
+            lines.append(f"  {_of_coordinates(sample)}")
         lines += [f"  {name:<30} {_in_short(sample.group(name))}" for name in sample.groups]
     return "\n".join(lines)
+
+
+def _of_coordinates(sample: NoiseSample) -> str:
+    labels = [verdict.label for verdict in sample.classify_coordinates()]
+    counts = ", ".join(f"{labels.count(label)} {label}" for label in sorted(set(labels)))
+    return f"of {len(labels)} coordinates: {counts}"
 
 
 def recurring(sample: NoiseSample) -> str:

@@ -459,3 +459,32 @@ def test_progress_is_shown(capsys):
     assert "6/6" in capsys.readouterr().out
     measure(make_quick(), cut(make_data()), verbose=0)
     assert not capsys.readouterr().out
+
+
+def test_coordinates_are_those_of_the_noise(tmp_path):
+    x, y = (np.random.default_rng(0).standard_normal((400, n)).astype("float32") for n in (6, 2))
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    sample = measure_noise(model, (x, y), 50, batch_size=8, coordinates=5, verbose=0)
+    whole = measure_noise(model, (x, y), 50, batch_size=8, coordinates=1000, verbose=0)
+    assert sample.coordinates.shape == (50, 5)
+    # In the order of the variables: a kernel of 12 and a bias of 2 coordinates.
+    assert whole.coordinates.shape == (50, 14)
+    np.testing.assert_allclose(np.linalg.norm(whole.coordinates, axis=1), whole.norms, rtol=1e-5)
+    np.testing.assert_allclose(whole.coordinates.mean(0), 0, atol=1e-6)
+    matches = [
+        np.isclose(column, own, rtol=1e-4, atol=1e-6).all()
+        for column in sample.coordinates.T
+        for own in whole.coordinates.T
+    ]
+    assert sum(matches) == 5
+    assert len(whole.classify_coordinates()) == 14
+    assert "of 14 coordinates: 14 undecided" in whole.summary()
+    again = type(whole).load(whole.save(tmp_path / "noise"))
+    np.testing.assert_array_equal(again.coordinates, whole.coordinates)
+    plain = measure_noise(model, (x, y), 50, batch_size=8, verbose=0)
+    np.testing.assert_array_equal(plain.norms, whole.norms)
+    with pytest.raises(ValueError, match="coordinates=100"):
+        plain.classify_coordinates()
+    with pytest.raises(ValueError, match="coordinates"):
+        measure_noise(model, (x, y), coordinates=-1)
