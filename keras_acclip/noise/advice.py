@@ -157,13 +157,15 @@ def _on_batch(sample: NoiseSample, scale: NoiseScale | None, verdict: Verdict) -
         return ""
     size = float(np.mean(sample.batch_sizes))
     lowest, most = scale.low, scale.high if math.isnan(scale.value) else scale.value
+    text = f"Noise scale: {scale}."
     if size < lowest:
-        words = f"Batches of {size:.4g} are below it: a larger batch would need fewer steps"
+        text += f" Batches of {size:.4g} are below it: a larger batch would need fewer steps."
     elif size > most:
-        words = f"Batches of {size:.4g} are above it: a smaller batch would need fewer examples"
+        text += f" Batches of {size:.4g} are above it: a smaller batch would need fewer examples."
+    elif not math.isnan(scale.value):
+        text += f" Batches of {size:.4g} are about as large."
     else:
-        words = f"Batches of {size:.4g} are about as large"
-    text = f"Noise scale: {scale}. {words}."
+        text += " To know it, measure at fixed weights: GradientNoise(dataset)."
     if verdict.label == "heavy-tailed":
         text += " With an infinite variance it grows with the sample: clipping matters more."
     return text

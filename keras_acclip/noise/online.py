@@ -19,16 +19,19 @@ from keras_acclip.optimizers import watch
 
 BUCKETS = 8191
 """Length of a group's sketch: of larger groups a norm's relative standard error is 0.8%."""
-_NEIGHBOURS = 16
+_NEIGHBOURS = 4
+"""Steps on either side whose mean a step's noise is taken against: few, for the weights move."""
 
 
 class OnlineNoise:
     """Follows the gradients that an optimizer gets, and turns the last of them into samples.
 
     The optimizer keeps a sketch of every step's gradient, of the whole batch and before clipping.
-    The noise of a step is the difference from the mean of the 16 steps before and after it: between
-    those the weights hardly move. What they do move is in the norms, which come out somewhat long;
-    that the mean is of few steps is taken off.
+    The noise of a step is the difference from the mean of the 4 steps before and after it. That the
+    mean is of few steps is taken off; that the weights move, and the gradient with them, is not: it
+    makes the norms somewhat long. ‖∇f‖² can't be had so: at the rates of real trainings the
+    gradient turns within a few steps, and what two steps share is less than it, so that the noise
+    scale comes out as an upper bound.
 
     Args:
         num_batches: Most steps in a sample.
@@ -74,8 +77,9 @@ class OnlineNoise:
         shapes = [tuple(v.shape) for v in variables]
 
         def observe(gradients: Sequence[Array | None]) -> Array:
+            # The gradient of an embedding may come without a static shape.
             filled = [
-                xp.zeros(shape, xp.float32) if gradient is None else gradient
+                xp.zeros(shape, xp.float32) if gradient is None else xp.reshape(gradient, shape)
                 for gradient, shape in zip(gradients, shapes, strict=True)
             ]
             return sketch.digest(xp, filled)[1]
@@ -157,8 +161,8 @@ def _noise(rows: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Squared noise norms by step and group, and ‖ḡ‖² by group, as a sample at fixed weights has.
 
     The difference from the mean of m other steps is √(1 + 1/m) too long, and a sample's norms,
-    against the mean of all n, √(1 − 1/n) too short. ‖∇f‖² is the mean product of a step's gradient
-    with its neighbours' mean, which no noise enters twice.
+    against the mean of all n, √(1 − 1/n) too short. For ‖∇f‖² stands the mean product of successive
+    gradients, which no noise enters twice.
     """
     n = len(rows)
     sums = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
@@ -168,7 +172,7 @@ def _noise(rows: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     means = (sums[last] - sums[first] - rows) / others[:, None]
     factors = (1 - 1 / n) / (1 + 1 / others)
     noise = np.add.reduceat((rows - means) ** 2, starts, axis=1) * factors[:, None]
-    products = np.add.reduceat(rows * means, starts, axis=1).mean(0)
+    products = np.add.reduceat(rows[1:] * rows[:-1], starts, axis=1).mean(0)
     return noise, products + noise.sum(0) / (n - 1) / n
 
 

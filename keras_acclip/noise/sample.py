@@ -204,7 +204,8 @@ class NoiseSample:
 
         Returns:
             A `NoiseScale`, in examples; `per_token(row_length)` gives it in tokens. Where ‖∇f‖²
-            can't be told from 0 it is a lower bound alone.
+            can't be told from 0 it is a lower bound alone; of a sample that followed a training's
+            own gradients, an upper bound.
 
         Raises:
             ValueError: If there are fewer than 10 batches, or `confidence` is out of range.

@@ -18,9 +18,8 @@ class NoiseScale:
     """tr Σ/‖∇f‖², the number of examples at which noise and gradient are equally large.
 
     Attributes:
-        value: The estimate, in examples; NaN where ‖∇f‖² can't be told from 0, so that there is
-            a lower bound alone.
-        low: Lower end of the interval, in examples.
+        value: The estimate, in examples; NaN where there is a bound alone.
+        low: Lower end of the interval, in examples; 0 where there is an upper bound alone.
         high: Upper end of the interval; infinite where ‖∇f‖² can't be told from 0.
         trace: tr Σ, the variance of ONE example's gradient, in the gradient's units squared.
         squared_gradient: ‖∇f‖² without the part that the noise adds to ‖ḡ‖²; may be below 0.
@@ -34,11 +33,6 @@ class NoiseScale:
     squared_gradient: float
     unit: str = "examples"
 
-    @property
-    def is_bound(self) -> bool:
-        """Whether there is a lower bound alone."""
-        return math.isinf(self.high)
-
     def per_token(self, row_length: int) -> NoiseScale:
         """Returns it in tokens, for rows of a given length."""
         length = arguments.positive_integer("row_length", row_length)
@@ -46,9 +40,15 @@ class NoiseScale:
         return dataclasses.replace(self, **scaled, unit="tokens")
 
     def __str__(self) -> str:
-        if self.is_bound:
+        if not math.isnan(self.value):
+            return (
+                f"{self.value:,.3g} {self.unit} (95% interval {self.low:,.3g} to {self.high:,.3g})"
+            )
+        if math.isfinite(self.high):
+            return f"at most {self.high:,.3g} {self.unit}"
+        if self.low > 0:
             return f"at least {self.low:,.3g} {self.unit}"
-        return f"{self.value:,.3g} {self.unit} (95% interval {self.low:,.3g} to {self.high:,.3g})"
+        return "can't be told from the training's own gradients"
 
 
 def noise_scale(
@@ -60,7 +60,8 @@ def noise_scale(
     product of a batch's gradient with the mean of the others' has the mean ‖∇f‖². tr Σ and ‖∇f‖²
     are averaged apart, then divided. The interval is from a bootstrap over batches of both; that of
     ‖∇f‖², an average over pairs, moves twice as far as its batches' (Hoeffding), and by the part
-    that pairs alone have.
+    that pairs alone have. Of a training's own gradients (`settings["method"]` is `"training"`) the
+    upper end alone is told: what successive gradients share is less than ‖∇f‖².
 
     Args:
         sample: A `NoiseSample` of at least 10 batches.
@@ -97,8 +98,9 @@ def noise_scale(
     scales[positive] = traces[drawn[positive]].mean(axis=1) / squares[positive]
     ends = (1 - confidence) / 2, (1 + confidence) / 2
     low, high = np.quantile(scales, ends, method="inverted_cdf")
-    bound = squared <= 0 or not math.isfinite(high)
-    value = math.nan if bound else trace / squared
     unit = sample.settings.get("unit", "examples")
-    high = math.inf if bound else float(high)
+    high = float(high) if squared > 0 else math.inf
+    if sample.settings.get("method") == "training":
+        return NoiseScale(math.nan, 0.0, high, trace, squared, unit)
+    value = trace / squared if math.isfinite(high) else math.nan
     return NoiseScale(value, float(low), high, trace, squared, unit)

@@ -54,7 +54,8 @@ def test_it_agrees_with_a_measurement(which, name):
     measured = noise.measure_noise(model, (X, Y), 256, batch_size=16, verbose=0)
     online = samples[-1]
     assert online.std == pytest.approx(measured.std, rel=0.1)
-    assert online.noise_scale().value == pytest.approx(measured.noise_scale().value, rel=0.25)
+    assert online.noise_scale().low == 0
+    assert online.noise_scale().high >= measured.noise_scale().value
     assert online.classify().label == measured.classify().label
     assert online.parameters == measured.parameters
 
@@ -91,7 +92,7 @@ def test_norms_are_those_of_numpy():
     gradients = np.array(gradients)
     np.testing.assert_allclose(sample.gradient_norms, np.linalg.norm(gradients, axis=1), rtol=1e-4)
     for k in (0, 5, 100, 199):
-        near = [j for j in range(max(k - 16, 0), min(k + 17, 200)) if j != k]
+        near = [j for j in range(max(k - 4, 0), min(k + 5, 200)) if j != k]
         length = np.linalg.norm(gradients[k] - gradients[near].mean(0))
         length *= np.sqrt((1 - 1 / 200) / (1 + 1 / len(near)))
         assert sample.norms[k] == pytest.approx(length, rel=1e-4)
@@ -116,6 +117,22 @@ def test_endless_generators_groups_and_every(capsys):
     np.testing.assert_allclose(np.sqrt((sample.group_norms**2).sum(0)), sample.norms)
     assert history["noise_std"][-1] == sample.std
     assert len(callback.plot_evolution().axes) >= 1
+
+
+def test_an_embedding_in_batches_of_any_size():
+    tokens = RNG.integers(0, 50, (400, 6))
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Embedding(50, 4), layers.Flatten(), layers.Dense(1)]
+    )
+    model.compile(keras_acclip.ACClip(1e-4), "mse")
+    callback = keras_acclip.GradientNoise(verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((tokens, Y[:400])).batch(16)
+    model.fit(data, verbose=0, callbacks=[callback])
+    (sample,) = callback.samples
+    measured = noise.measure_noise(model, data, 25, verbose=0)
+    assert (len(sample), sample.parameters) == (25, 225)
+    assert sample.std == pytest.approx(measured.std, rel=0.1)
 
 
 def test_a_second_fit_without_it_keeps_nothing():

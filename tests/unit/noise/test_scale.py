@@ -1,5 +1,7 @@
 """The noise scale, where it is known in closed form."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,6 @@ def test_it_is_that_of_the_closed_form(length, equal):
         sizes = np.full(200, 16) if equal else rng.integers(8, 25, 200)
         scale = sample_of(rng, gradient, spread, sizes).noise_scale()
         assert scale.value == pytest.approx(scale.trace / scale.squared_gradient)
-        assert not scale.is_bound
         values.append(scale.value)
         held += scale.low <= true <= scale.high
     assert np.mean(values) == pytest.approx(true, rel=0.05)
@@ -42,9 +43,22 @@ def test_it_is_that_of_the_closed_form(length, equal):
 def test_a_gradient_lost_in_the_noise_gives_a_lower_bound_alone():
     rng = np.random.default_rng(0)
     scale = sample_of(rng, np.append(1e-3, np.zeros(49)), 1.0, np.full(100, 16)).noise_scale()
-    assert scale.is_bound and np.isnan(scale.value) and np.isinf(scale.high)
+    assert np.isnan(scale.value) and np.isinf(scale.high)
     assert 100 < scale.low < 50 / 1e-6
     assert str(scale) == f"at least {scale.low:,.3g} examples"
+
+
+def test_of_a_training_s_own_gradients_it_is_an_upper_bound_alone():
+    rng = np.random.default_rng(0)
+    sample = sample_of(rng, np.ones(5), 1.0, np.full(50, 4))
+    followed = dataclasses.replace(sample, settings={"method": "training"})
+    scale = followed.noise_scale()
+    assert np.isnan(scale.value) and scale.low == 0
+    assert scale.high == sample.noise_scale().high
+    assert str(scale) == f"at most {scale.high:,.3g} examples"
+    lost = dataclasses.replace(followed, mean_gradient_norm=0.0)
+    assert "can't be told" in str(lost.noise_scale())
+    assert "GradientNoise(dataset)" in lost.advice().text
 
 
 def test_tokens_are_rows_times_their_length():
