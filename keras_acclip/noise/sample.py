@@ -224,9 +224,16 @@ class NoiseSample:
         return scale.noise_scale(self, confidence)
 
     def plot(self, title: str | None = None) -> Figure:
-        """Draws the panel of Figure 1 of the paper; returns a matplotlib `Figure`."""
+        """Draws the panel of Figure 1 of the paper; returns a matplotlib `Figure`.
+
+        Args:
+            title: What was measured; the verdict comes behind it. Default: the model, the step and
+                the noise scale.
+        """
         from keras_acclip.noise import plots
 
+        if title is None and len(self) >= LEAST_BATCHES:
+            title = f"{self.where}, noise scale {self.noise_scale().short}"
         return plots.panel(self, title=title or self.where)
 
     def summary(self) -> str:

@@ -39,16 +39,20 @@ class NoiseScale:
         scaled = {name: length * getattr(self, name) for name in ("value", "low", "high")}
         return dataclasses.replace(self, **scaled, unit="tokens")
 
-    def __str__(self) -> str:
+    @property
+    def short(self) -> str:
+        """The value or the bound, without the interval."""
         if not math.isnan(self.value):
-            return (
-                f"{self.value:,.3g} {self.unit} (95% interval {self.low:,.3g} to {self.high:,.3g})"
-            )
+            return f"{self.value:,.3g} {self.unit}"
         if math.isfinite(self.high):
             return f"at most {self.high:,.3g} {self.unit}"
         if self.low > 0:
             return f"at least {self.low:,.3g} {self.unit}"
         return "can't be told from the training's own gradients"
+
+    def __str__(self) -> str:
+        interval = f" (95% interval {self.low:,.3g} to {self.high:,.3g})"
+        return self.short + ("" if math.isnan(self.value) else interval)
 
 
 def noise_scale(

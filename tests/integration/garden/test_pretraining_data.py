@@ -151,6 +151,7 @@ def test_a_given_vocabulary_is_used_as_it_stands(made, corpus, tmp_path):
         make_pretraining_data(corpus, tmp_path / "data", **small())
 
 
+@pytest.mark.slow
 def test_dynamic_data_hold_the_text_for_the_text_experiment(corpus, made, tmp_path):
     vocab = made[0] / "vocab.txt"
     recipe = Recipe(seq_length=32, dynamic=True)

@@ -387,6 +387,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_legacy_keras_in_tf_keras_models_and_a_single_mirrored_replica():
     result = subprocess.run(
         [sys.executable, "-c", LEGACY],

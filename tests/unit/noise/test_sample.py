@@ -112,6 +112,9 @@ def test_summary_names_model_step_and_verdict():
     assert sample.tail_index(k=50) == tails.hill(sample, k=50)
     assert sample.classify() == tails.classify(sample.norms)
     np.testing.assert_array_equal(np.asarray(sample), sample.norms)
-    assert len(sample.plot().axes) == 4
+    figure = sample.plot()
+    assert len(figure.axes) == 4
+    scale = sample.noise_scale().short
+    assert f"bert at step 7, noise scale {scale}: concentrated" in figure.get_suptitle()
     with pytest.raises(KeyError, match="There are: none"):
         sample.group("dense")
