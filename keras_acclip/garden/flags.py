@@ -74,7 +74,7 @@ def read(argv: Sequence[str], description: str = "") -> flags.FlagValues:
             raise SystemExit(0)
         _check(values)
     except (flags.Error, FileNotFoundError, ValueError) as error:
-        _fail(error)
+        fail(error)
     return values
 
 
@@ -152,6 +152,8 @@ def _define_ours(values: flags.FlagValues) -> None:
     _integer(values, _OURS, "noise_interval", None, meaning, lower_bound=1)
     meaning = "Most batches of a measurement of the gradient noise."
     _integer(values, _OURS, "noise_batches", 256, meaning, lower_bound=2)
+    meaning = "Whether a mistake in the parameters shows its traceback instead of one line."
+    flags.DEFINE_boolean("debug", False, meaning, values, _OURS)
 
 
 def _define_the_libraries(values: flags.FlagValues) -> None:
@@ -197,18 +199,15 @@ def _integer(
 def _check(values: flags.FlagValues) -> None:
     missing = [f"--{name}" for name in _REQUIRED if values[name].value is None]
     if missing:
-        _fail(f"required: {', '.join(missing)}")
+        fail(f"required: {', '.join(missing)}")
     if values.experiment.startswith("acclip/") and values.experiment not in EXPERIMENTS:
-        _fail(
-            f"There is no experiment {values.experiment!r}. There are: {', '.join(EXPERIMENTS)}, "
-            "and the Model Garden's"
-        )
+        fail(no_such_experiment(values.experiment))
     values.config_file = [files.find(name) for name in values.config_file or []]
     for name in [*values.config_file, *_files_of_overrides(values.params_override or "")]:
         if "://" not in name and not Path(name).exists():
-            _fail(f"{name}: no such file")
+            fail(f"{name}: no such file")
     if "://" not in values.model_dir and Path(values.model_dir).is_file():
-        _fail(f"{values.model_dir}: a file, not a folder")
+        fail(f"{values.model_dir}: a file, not a folder")
 
 
 def _files_of_overrides(text: str) -> list[str]:
@@ -218,9 +217,24 @@ def _files_of_overrides(text: str) -> list[str]:
     try:
         return [text] if isinstance(yaml.safe_load(text), str) else []
     except yaml.YAMLError as error:
-        _fail(f"flag --params_override: {' '.join(str(error).split())}")
+        fail(f"flag --params_override: {' '.join(str(error).split())}")
 
 
-def _fail(message: object) -> NoReturn:
+def no_such_experiment(name: str) -> str:
+    """Says that there is no experiment of a name, and which there are.
+
+    Args:
+        name: What was asked for.
+    """
+    names = ", ".join(EXPERIMENTS)
+    return f"There is no experiment {name!r}. There are: {names}, and the Model Garden's"
+
+
+def fail(message: object) -> NoReturn:
+    """Ends the command with one line on stderr and status 2.
+
+    Args:
+        message: What is wrong.
+    """
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

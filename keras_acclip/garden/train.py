@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app
 from absl.flags import FlagValues
@@ -49,23 +50,14 @@ def train(values: FlagValues) -> None:
     Raises:
         SystemExit: With a message where a checkpoint or a file can't be read.
     """
-    import gin
     from official.core import train_utils
     from official.nlp import continuous_finetune_lib
 
     from keras_acclip.garden import runner
     from keras_acclip.garden.checkpoints import CheckpointError
 
-    gin.parse_config_files_and_bindings(values.gin_file, values.gin_params)
+    params = configured(values)
     try:
-        options = train_utils.ParseConfigOptions(
-            values.experiment,
-            values.config_file,
-            values.tpu,
-            values.tf_data_service,
-            values.params_override,
-        )
-        params = train_utils.parse_configuration(options)
         if values.mode == "continuous_train_and_eval":
             train_utils.serialize_config(params, values.model_dir)
             continuous_finetune_lib.run_continuous_finetune(
@@ -85,6 +77,46 @@ def train(values: FlagValues) -> None:
         sys.exit(f"error: {error}")
     train_utils.save_gin_config(values.mode, values.model_dir)
     print(where(values.model_dir, values.noise_interval))
+
+
+def configured(values: FlagValues) -> Any:
+    """The experiment's parameters, after files and overrides.
+
+    Args:
+        values: What `keras_acclip.garden.flags.read` returned.
+
+    Raises:
+        SystemExit: With status 2, after one line on stderr, where they can't be had: an experiment,
+            a key or a Gin binding that isn't there, a value of the wrong kind. With `--debug` the
+            exception itself.
+    """
+    import gin
+    from official.core import train_utils
+
+    try:
+        gin.parse_config_files_and_bindings(values.gin_file, values.gin_params)
+        options = train_utils.ParseConfigOptions(
+            values.experiment,
+            values.config_file,
+            values.tpu,
+            values.tf_data_service,
+            values.params_override,
+        )
+        return train_utils.parse_configuration(options)
+    # Gin, YAML and the Model Garden raise exceptions of a dozen classes here.
+    except Exception as error:
+        if values.debug:
+            raise
+        message = in_one_line(error)
+        if "never registered" in message:
+            message = flags.no_such_experiment(values.experiment)
+        flags.fail(message)
+
+
+def in_one_line(error: Exception) -> str:
+    """An exception's message without line breaks; a `KeyError`'s without its quotes."""
+    message = str(error.args[0]) if len(error.args) == 1 else str(error)
+    return " ".join(message.split()) or type(error).__name__
 
 
 def where(model_dir: str, noise_interval: int | None = None) -> str:

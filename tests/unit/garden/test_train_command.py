@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import gin
 import pytest
 from absl import flags as absl_flags
 
@@ -175,3 +176,25 @@ def test_the_last_line_says_where_things_are():
     line = train.where("there", 10)
     for place in ("there/ckpt-*", "summaries: there/;", "there/metrics.json", "there/noise/*.npz"):
         assert place in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--experiment=bert/nope"], "bert/nope"),
+        (["--params_override=task.nope=1"], "nope"),
+        (["--params_override=trainer.nope.nope=1"], "nope"),
+        (["--gin_params=nope.nope=1"], "nope"),
+    ],
+)
+def test_a_mistake_in_the_parameters_is_one_line(words, message, capsys):
+    gin.clear_config()  # Of another test in this process.
+    values = read(*NEEDED, *words)
+    with pytest.raises(SystemExit) as status:
+        train.configured(values)
+    assert status.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("error: ") and message in line
+    gin.clear_config()
+    with pytest.raises(Exception, match="nope"):
+        train.configured(read(*NEEDED, *words, "--debug"))
