@@ -122,7 +122,7 @@ class GradientNoise(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the data, and measures if `at_start`."""
-        self._follower.begin(self.model)
+        self._follower.begin(self.model, self.params)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures if another `every` steps are done."""

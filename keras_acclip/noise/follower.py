@@ -103,16 +103,19 @@ class NoiseFollower:
             )
         self._steps = self._steps_before_epoch = 0
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Any, params: Mapping[str, Any] | None = None) -> None:
         """Opens the data, and measures if `at_start`.
 
         Args:
             model: The model that `fit` trains.
+            params: Keras's `params` of a callback: `steps` an epoch, if known, and `epochs`.
         """
         self._steps = self._steps_before_epoch = 0
         if self._online is not None:
             self._following = self._online.begin(model)
-            self._say_if_few(self._num_batches)
+            steps, epochs = ((params or {}).get(name) for name in ("steps", "epochs"))
+            total = steps * epochs if steps and epochs else self._num_batches
+            self._say_if_few(min(self._num_batches, total))
             return
         preprocess = getattr(model, "preprocess_samples", None)
         batches = open_batches(self._dataset, preprocess=preprocess, **self._options)

@@ -128,6 +128,16 @@ def test_endless_generators_groups_and_every(capsys):
     assert len(callback.plot_evolution().axes) >= 1
 
 
+@pytest.mark.parametrize("which", KERAS)
+def test_too_few_steps_for_a_verdict_are_said_at_the_start(which, capsys):
+    model = make_model(which, "GClip")
+    callback = KERAS[which][1].GradientNoise()
+    model.fit(X[:320], Y[:320], batch_size=16, epochs=2, verbose=0, callbacks=[callback])
+    said = capsys.readouterr().out
+    assert "40 batches are too few for a verdict on the tail" in said
+    assert "undecided" in said
+
+
 def test_an_embedding_in_batches_of_any_size():
     tokens = RNG.integers(0, 50, (400, 6))
     layers = keras.layers
