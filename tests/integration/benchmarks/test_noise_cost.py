@@ -4,6 +4,8 @@ import re
 import noise_cost
 import pytest
 
+WAYS = ["plain", "sketch", "exact", "training", "followed"]
+
 
 @pytest.mark.slow
 def test_a_small_run_times_each_method_and_finds_two_gradients_of_memory(capfd, tmp_path):
@@ -12,14 +14,14 @@ def test_a_small_run_times_each_method_and_finds_two_gradients_of_memory(capfd, 
     noise_cost.main([*small.split(), *f"--rounds 2 --width 1024 --output {output}".split()])
     out = capfd.readouterr().out
     rows = re.findall(r"^ +2 (\w+) +[\d.]+ \([\d.]+ to [\d.]+\) +([\d.]+)$", out, re.MULTILINE)
-    assert [name for name, _ in rows] == ["plain", "sketch", "exact"]
+    assert [name for name, _ in rows] == WAYS
     assert rows[0][1] == "1.00"
     memory = dict(re.findall(r"(sketch|exact) +([\d.]+) gradients", out))
     # The sum of the gradients, the gradient of a batch, and activations, which are few.
     assert all(1.5 < float(gradients) < 2.6 for gradients in memory.values()), out
     assert len(memory) == 2
     written = json.loads(output.read_text())
-    assert [row["method"] for row in written["rows"]] == ["plain", "sketch", "exact"]
+    assert [row["method"] for row in written["rows"]] == WAYS
     assert written["summary"][0]["to_plain"] == 1.0
     assert set(written["memory_gradients"]) == set(memory)
 
