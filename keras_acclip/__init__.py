@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from keras_acclip._utils import lazy
 
 if TYPE_CHECKING:
+    from keras_acclip import garden as garden
     from keras_acclip import noise as noise
     from keras_acclip import rules as rules
+    from keras_acclip import tf_keras as tf_keras
     from keras_acclip import thresholds as thresholds
     from keras_acclip.noise.callback import GradientNoise as GradientNoise
     from keras_acclip.noise.monitor import GradientMonitor as GradientMonitor
@@ -46,8 +48,10 @@ if not TYPE_CHECKING:
             "GClip": "keras_acclip.optimizers.gclip",
             "GradientMonitor": "keras_acclip.noise.monitor",
             "GradientNoise": "keras_acclip.noise.callback",
+            "garden": "garden",
             "noise": "noise",
             "rules": "rules",
+            "tf_keras": "tf_keras",
             "thresholds": "thresholds",
         },
     )

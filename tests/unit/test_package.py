@@ -98,3 +98,12 @@ def test_extras():
     # The Model Garden's versions are narrower than those that the examples take.
     for extra in ("plot", "noise", "garden", "examples", "paper"):
         assert names(extra) <= names("test")
+
+
+def test_subpackages_are_there_without_an_import_of_their_own():
+    code = (
+        "import keras_acclip, sys; assert 'tf_keras' not in sys.modules;"
+        "print(keras_acclip.tf_keras.ACClip.__name__, keras_acclip.garden.__name__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["ACClip", "keras_acclip.garden"]
