@@ -31,14 +31,14 @@ def last_checkpoint(model_dir: str | os.PathLike[str]) -> str | None:
     state = tf.train.get_checkpoint_state(model_dir)
     if state is None:
         raise CheckpointError(
-            f"{state_file}, which names the newest checkpoint, cannot be read.\n"
+            f"{state_file}, which names the newest checkpoint, cannot be read. "
             + _way_out(model_dir, None)
         )
     newest = state.model_checkpoint_path
     problem = _problem(newest)
     if problem:
         raise CheckpointError(
-            f"The checkpoint {newest} cannot be read: {problem}\n" + _way_out(model_dir, newest)
+            f"The checkpoint {newest} cannot be read: {problem} " + _way_out(model_dir, newest)
         )
     return newest
 
@@ -60,11 +60,13 @@ def is_full_disk(error: Exception) -> bool:
 def full_disk(model_dir: str | os.PathLike[str], error: Exception) -> CheckpointError:
     """The error that says what to do about a full disk, after removing halves of checkpoints."""
     remove_halves(model_dir)
-    return CheckpointError(
-        f"The disk of {model_dir} is full: {_first_line(error)}\nThe last good checkpoint is "
-        f"{last_checkpoint(model_dir) or 'none'}. Make room and start again: training goes on "
-        "from it."
+    newest = last_checkpoint(model_dir)
+    rest = (
+        f"The last good checkpoint is {newest}. Make room and start again: training goes on from it"
+        if newest
+        else "There is no checkpoint yet. Make room and start again"
     )
+    return CheckpointError(f"The disk of {model_dir} is full: {_first_line(error)}. {rest}")
 
 
 def _problem(prefix: str) -> str | None:
@@ -86,8 +88,8 @@ def _way_out(model_dir: str | os.PathLike[str], newest: str | None) -> str:
         if not _problem(prefix):
             name = os.path.basename(prefix)
             return (
-                f"The last good checkpoint is {prefix}. To go on from it, put this line alone into "
-                f'{os.path.join(model_dir, "checkpoint")}:\nmodel_checkpoint_path: "{name}"'
+                f"The last good checkpoint is {prefix}. To go on from it, put one line into "
+                f'{os.path.join(model_dir, "checkpoint")}: model_checkpoint_path: "{name}"'
             )
     return "There is no other checkpoint that can be read. To start over, take another directory."
 

@@ -35,7 +35,22 @@ MODES = (
     "train_and_validate",
     "train_and_post_eval",
 )
+_SECTIONS = ("task", "trainer", "runtime")
 _REQUIRED = ("experiment", "mode", "model_dir")
+OPTIMIZERS = ("acclip", "gclip", "cclip", "clip", "adamw", "sgd", "lamb", "adafactor")
+OVERRIDES = {
+    "trainer.train_steps": "100000",
+    "trainer.steps_per_loop": "100",
+    "trainer.checkpoint_interval": "1000",
+    "trainer.validation_interval": "1000",
+    "trainer.optimizer_config.optimizer.type": "adamw",
+    "trainer.optimizer_config.learning_rate.polynomial.initial_learning_rate": "0.0002",
+    "trainer.optimizer_config.warmup.polynomial.warmup_steps": "1000",
+    "task.train_data.global_batch_size": "64",
+    "task.init_checkpoint": "runs/pretrained",
+    "runtime.num_gpus": "4",
+}
+"""What `--params_override` is needed for most, each with an example."""
 # Headings of the help, in its order; absl keeps them as the names of the defining modules.
 _GARDEN, _OURS, _ABSL = "The Model Garden's flags", "This package's flags", "absl's flags"
 LIBRARIES = "Flags of TensorFlow's libraries"
@@ -67,7 +82,7 @@ def read(argv: Sequence[str], description: str = "") -> flags.FlagValues:
     try:
         values(list(argv))
         if any(values[name].value for name in _HELP):
-            print(description, *map(values.module_help, _HEADINGS), sep="\n")
+            print(description, _lists(), *map(values.module_help, _HEADINGS), sep="\n")
             raise SystemExit(0)
         if values.helpxml:
             values.write_help_in_xml_format()
@@ -76,6 +91,23 @@ def read(argv: Sequence[str], description: str = "") -> flags.FlagValues:
     except (flags.Error, FileNotFoundError, ValueError) as error:
         fail(error)
     return values
+
+
+def _lists() -> str:
+    """What stands in the help beside the flags: the names that they take, and examples."""
+    return "\n".join(
+        [
+            "Experiments (--experiment), and all of the Model Garden's:",
+            *(f"  {name}" for name in EXPERIMENTS),
+            "\nFiles of this package (--config_file):",
+            *(f"  {name:<18}{files.describe(name)}" for name in files.shipped()),
+            "\nOptimizers (trainer.optimizer_config.optimizer.type), and the Model Garden's:",
+            f"  {', '.join(OPTIMIZERS)}",
+            "\nThe parameters that people change most (--params_override):",
+            *(f"  {name}={value}" for name, value in OVERRIDES.items()),
+            "",
+        ]
+    )
 
 
 def define() -> flags.FlagValues:
@@ -152,7 +184,17 @@ def _define_ours(values: flags.FlagValues) -> None:
     _integer(values, _OURS, "noise_interval", None, meaning, lower_bound=1)
     meaning = "Most batches of a measurement of the gradient noise."
     _integer(values, _OURS, "noise_batches", 256, meaning, lower_bound=2)
-    meaning = "Whether a mistake in the parameters shows its traceback instead of one line."
+    meaning = (
+        "Whether an earlier run's checkpoints, summaries and metrics in model_dir are removed."
+    )
+    flags.DEFINE_boolean("fresh", False, meaning, values, _OURS)
+    meaning = (
+        "Parameters that may differ from those that the checkpoints in model_dir were trained "
+        "with, with commas between them; a section such as task.train_data stands for all in it."
+    )
+    parser, serializer = flags.ListParser(), flags.CsvListSerializer(",")
+    flags.DEFINE(parser, "allow_changed", None, meaning, values, serializer, _OURS)
+    meaning = "Whether a mistake shows its traceback instead of one line."
     flags.DEFINE_boolean("debug", False, meaning, values, _OURS)
 
 
@@ -206,8 +248,24 @@ def _check(values: flags.FlagValues) -> None:
     for name in [*values.config_file, *_files_of_overrides(values.params_override or "")]:
         if "://" not in name and not Path(name).exists():
             fail(f"{name}: no such file")
+    for name in values.config_file:
+        if "://" not in name:
+            _check_file(name)
     if "://" not in values.model_dir and Path(values.model_dir).is_file():
         fail(f"{values.model_dir}: a file, not a folder")
+
+
+def _check_file(name: str) -> None:
+    """Ends the command where a file doesn't hold an experiment's parameters."""
+    try:
+        content = yaml.safe_load(Path(name).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        fail(f"{name}: can't be read: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        fail(f"{name}: holds no parameters, such as trainer: {{train_steps: 1000}}")
+    for section in content:
+        if section not in _SECTIONS:
+            fail(f"{name}: {section}: no such section; there are {', '.join(_SECTIONS)}")
 
 
 def _files_of_overrides(text: str) -> list[str]:

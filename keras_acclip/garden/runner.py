@@ -5,18 +5,26 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
+import orbit
 import tensorflow as tf
 import tf_keras
-from official.common import distribute_utils, registry_imports  # noqa: F401  (registers tasks)
+from official.common import registry_imports  # noqa: F401  (registers tasks)
 from official.core import config_definitions, task_factory, train_lib, train_utils
 from official.modeling import performance
 from official.nlp.tasks.question_answering import QuestionAnsweringConfig
 
 from keras_acclip._utils import arguments, compat
-from keras_acclip.garden import checkpoints, experiments  # noqa: F401  (registers them)
+from keras_acclip.garden import (
+    checkpoints,
+    checks,
+    experiments,  # noqa: F401  (registers them)
+    model_dirs,
+)
 from keras_acclip.garden.actions import MetricsAction, NoiseAction
+from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.garden.trainer import Trainer, is_one_device
 
 
@@ -29,6 +37,8 @@ def run(
     noise_interval: int | None = None,
     noise_batches: int = 256,
     enable_async_checkpointing: bool = False,
+    fresh: bool = False,
+    allow_changed: Sequence[str] = (),
 ) -> tf_keras.Model:
     """Runs an experiment, or goes on with it where `model_dir` holds a checkpoint.
 
@@ -44,12 +54,17 @@ def run(
         enable_async_checkpointing: Whether training goes on while a checkpoint is written. Not on
             one device, as such checkpoints cannot hold the position in the data, and not on
             several workers, as saving may synchronize variables, in which all take part.
+        fresh: Whether an earlier run's files in `model_dir` are removed. Defaults to `False`.
+        allow_changed: Names of parameters, or of sections of them, that may differ from those that
+            the checkpoints in `model_dir` were trained with.
 
     Returns:
         The trained model.
 
     Raises:
         CheckpointError: If the newest checkpoint cannot be read, or the disk is full.
+        ExperimentError: If `model_dir` holds another experiment's checkpoints, devices, data or
+            the checkpoint to start from are missing, or the data aren't what the model takes.
         ValueError: If an argument or a parameter is out of range, or `mode` lets several workers
             score answers to questions.
 
@@ -65,22 +80,42 @@ def run(
                 "Argument `noise_interval` must be a multiple of trainer.steps_per_loop, "
                 f"{params.trainer.steps_per_loop}. Received: noise_interval={noise_interval}"
             )
-    checkpoints.last_checkpoint(model_dir)
+    if fresh and "train" in mode:
+        if params.runtime.distribution_strategy in ("multi_worker_mirrored", "parameter_server"):
+            raise ExperimentError(
+                f"--fresh is for one machine: remove {model_dir}, which the workers share, by hand"
+            )
+        model_dirs.clear(
+            model_dir,
+            (
+                "train",
+                params.trainer.validation_summary_subdir,
+                params.trainer.best_checkpoint_export_subdir,
+            ),
+        )
+    newest = checkpoints.last_checkpoint(model_dir)
+    runtime = checks.available(params.runtime)
     tf_keras.utils.set_random_seed(seed)
     if params.task.train_data.seed is None:
         params = params.replace(task={"train_data": {"seed": seed}})
+    params = params.replace(runtime=runtime)
+    model_dirs.check(params.as_dict(), model_dir, mode, allow_changed)
+    if newest is None:
+        checks.check_initial(params.task)
+        if mode == "eval" and not getattr(params.task, "init_checkpoint", None):
+            raise ExperimentError(f"--model_dir={model_dir} holds no checkpoint to evaluate")
+    elif "train" in mode and _step(newest) >= params.trainer.train_steps:
+        print(
+            f"{model_dir} is trained to the end: {_step(newest):,} steps, and trainer.train_steps "
+            f"is {params.trainer.train_steps:,}. Raise it to go on, or start anew with --fresh."
+        )
     try:
         if "train" in mode:
             checkpoints.remove_halves(model_dir)
         if params.runtime.mixed_precision_dtype:
             performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
-        strategy = distribute_utils.get_distribution_strategy(
-            distribution_strategy=params.runtime.distribution_strategy,
-            all_reduce_alg=params.runtime.all_reduce_alg,
-            num_gpus=params.runtime.num_gpus,
-            tpu_address=params.runtime.tpu,
-            **params.runtime.model_parallelism(),
-        )
+        strategy = checks.strategy(params.runtime)
+        checks.check_data(params.task, mode)
         check_evaluation(params.task, mode, strategy)
         if "train" in mode and strategy.extended.should_checkpoint:
             train_utils.serialize_config(params, model_dir)
@@ -95,6 +130,12 @@ def run(
         if not checkpoints.is_full_disk(error):
             raise
         raise checkpoints.full_disk(model_dir, error) from error
+
+
+def _step(checkpoint: str) -> int:
+    """The step that a checkpoint was saved at."""
+    number = checkpoint.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def check_evaluation(
@@ -157,6 +198,7 @@ def _conduct(
         train_actions=actions["training"],
         eval_actions=actions["validation"],
         trainer=trainer,
+        controller_cls=orbit.Controller if is_chief else _QuietController,
         enable_async_checkpointing=enable_async_checkpointing,
     )
     if noise:
@@ -172,6 +214,17 @@ def _conduct(
             manager.sync()  # A checkpoint may still be on its way to the disk.
             if not is_chief:
                 shutil.rmtree(manager.directory)
+
+
+class _QuietController(orbit.Controller):
+    """Of a worker whose checkpoints are for a moment only: it does not speak of them."""
+
+    def _maybe_save_checkpoint(self, check_interval: bool = True) -> bool:
+        manager = self.checkpoint_manager
+        if not manager or not manager.checkpoint_interval:
+            return False
+        step = self.global_step.numpy()
+        return bool(manager.save(checkpoint_number=step, check_interval=check_interval))
 
 
 class _Runner(train_lib.OrbitExperimentRunner):

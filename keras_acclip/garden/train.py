@@ -48,7 +48,9 @@ def train(values: FlagValues) -> None:
         values: What `keras_acclip.garden.flags.read` returned.
 
     Raises:
-        SystemExit: With a message where a checkpoint or a file can't be read.
+        SystemExit: With status 2, after one line on stderr, where the experiment can't be run: with
+            a checkpoint that can't be read, another experiment's folder, missing data or devices, a
+            value out of range. With `--debug` the exception itself.
     """
     from official.core import train_utils
     from official.nlp import continuous_finetune_lib
@@ -72,9 +74,13 @@ def train(values: FlagValues) -> None:
                 noise_interval=values.noise_interval,
                 noise_batches=values.noise_batches,
                 enable_async_checkpointing=values.enable_async_checkpointing,
+                fresh=values.fresh,
+                allow_changed=values.allow_changed or (),
             )
-    except (CheckpointError, FileNotFoundError, NotImplementedError) as error:
-        sys.exit(f"error: {error}")
+    except (CheckpointError, NotImplementedError, OSError, ValueError) as error:
+        if values.debug:
+            raise
+        flags.fail(in_one_line(error))
     train_utils.save_gin_config(values.mode, values.model_dir)
     print(where(values.model_dir, values.noise_interval))
 
@@ -93,6 +99,8 @@ def configured(values: FlagValues) -> Any:
     import gin
     from official.core import train_utils
 
+    from keras_acclip.garden import parameters
+
     try:
         gin.parse_config_files_and_bindings(values.gin_file, values.gin_params)
         options = train_utils.ParseConfigOptions(
@@ -102,7 +110,7 @@ def configured(values: FlagValues) -> Any:
             values.tf_data_service,
             values.params_override,
         )
-        return train_utils.parse_configuration(options)
+        return parameters.parse(options)
     # Gin, YAML and the Model Garden raise exceptions of a dozen classes here.
     except Exception as error:
         if values.debug:

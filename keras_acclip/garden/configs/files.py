@@ -12,6 +12,16 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
+def describe(name: str) -> str:
+    """Returns what a YAML file of this package says of itself in its first line.
+
+    Args:
+        name: Its bare name.
+    """
+    first = (_FOLDER / f"{name}.yaml").read_text("utf-8").splitlines()[0]
+    return first.removeprefix("#").strip()
+
+
 def find(config_file: str) -> str:
     """Returns the path of a YAML file: `config_file` itself, or the package's of that bare name.
 
