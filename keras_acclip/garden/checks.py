@@ -209,7 +209,7 @@ def _files(place: str, patterns: Any) -> list[str]:
     if isinstance(patterns, Mapping) or hasattr(patterns, "as_dict"):
         raise ExperimentError(f"{place}.input_path must be a path, a pattern or a list of them")
     try:
-        files = input_reader.match_files(patterns)
+        files = sorted(input_reader.match_files(patterns))
     except ValueError as error:
         raise ExperimentError(f"{place}.input_path: {error}") from error
     for file in files:

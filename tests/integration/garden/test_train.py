@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,6 +18,7 @@ from official.nlp.tasks.masked_lm import MaskedLMTask
 
 from keras_acclip.garden import CheckpointError, Trainer, actions, flags, last_checkpoint, train
 from keras_acclip.garden import run as run_experiment
+from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.noise import NoiseSample
 from tests.integration.garden.runs import ENCODER, overrides, parse, write_records, write_text
 
@@ -253,6 +255,37 @@ def test_a_dataset_that_is_given_is_trained_on(data):
 def test_the_step_is_traced_once(unbroken, adamw):
     """With ACClip, and with an optimizer that Keras 2 calls legacy."""
     assert (unbroken[1], adamw[1]) == (1, 1)
+
+
+def test_a_folder_belongs_to_one_experiment(data, adamw, tmp_path, capsys):
+    folder = shutil.copytree(adamw[0], tmp_path / "model")
+    params = (folder / "params.yaml").read_bytes()
+    with pytest.raises(ExperimentError, match=r"optimizer.type 'adamw' → 'acclip'.*--fresh"):
+        run(overrides(data, steps=10), folder)
+    assert (folder / "params.yaml").read_bytes() == params and steps(folder) == steps(adamw[0])
+    run(adamw_changes(data, 10), folder)
+    assert f"{folder} is trained to the end: 10 steps" in capsys.readouterr().out
+    run(overrides(data, steps=5), folder, fresh=True)
+    assert steps(folder) == [5]
+    assert "acclip" in (folder / "params.yaml").read_text()
+
+
+def test_there_must_be_a_checkpoint_to_evaluate(data, tmp_path):
+    with pytest.raises(ExperimentError, match="holds no checkpoint to evaluate"):
+        run(overrides(data), tmp_path, mode="eval")
+
+
+def test_a_mistake_of_a_run_is_one_line_and_status_2(data, tmp_path, capsys):
+    line = command(overrides({"input_path": "/nowhere/a"}), tmp_path / "model")[2:]
+    gin.clear_config()  # Of another test in this process.
+    with pytest.raises(SystemExit) as status:
+        train.train(flags.read(line))
+    assert status.value.code == 2
+    error = capsys.readouterr().err
+    assert "\nerror: task.train_data.input_path: /nowhere/a: no such file\n" in f"\n{error}"
+    gin.clear_config()
+    with pytest.raises(ExperimentError, match="no such file"):
+        train.train(flags.read([*line, "--debug"]))
 
 
 def test_noise_needs_whole_loops(data, tmp_path):

@@ -1,0 +1,133 @@
+import pytest
+import tensorflow as tf
+
+from keras_acclip.garden import checks
+from keras_acclip.garden.errors import ExperimentError
+from tests.integration.garden import runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def records(folder):
+    return runs.write_records(folder, files=2, examples=4)
+
+
+def task(data, experiment="acclip/bert_pretraining", **encoder):
+    changes = runs.overrides(data)
+    if experiment != "acclip/bert_pretraining":
+        for part in ("train_data", "validation_data"):
+            del changes["task"][part]["max_predictions_per_seq"]
+    changes["task"]["model"]["encoder"]["bert"] = runs.ENCODER | encoder
+    return runs.parse(changes, experiment).task
+
+
+def test_data_that_fit_pass(records):
+    for mode in ("train", "eval", "train_and_eval"):
+        checks.check_data(task({"input_path": records}), mode)
+
+
+@pytest.mark.parametrize(
+    ("data", "encoder", "message"),
+    [
+        ({}, {"vocab_size": 40}, r"encoder.bert.vocab_size=40, but .*0.tfrecord holds the token"),
+        ({"seq_length": 8}, {}, r"train_data.seq_length=8, but the examples of .* have 16 tokens"),
+        ({"seq_length": 32}, {}, r"seq_length=32 is above .*bert.max_position_embeddings=16"),
+        ({"max_predictions_per_seq": 4}, {}, r"max_predictions_per_seq=4, but .* have 3 masked"),
+        ({"input_path": ""}, {}, r"task.train_data.input_path isn't set. The data.yaml of"),
+        ({"input_path": "/nowhere/*.tfrecord"}, {}, r"/nowhere/\*.tfrecord does not match any"),
+        ({"input_path": "/nowhere/a.tfrecord"}, {}, r"/nowhere/a.tfrecord: no such file"),
+    ],
+)
+def test_data_that_dont_fit_are_named(records, data, encoder, message):
+    with pytest.raises(ExperimentError, match=message):
+        checks.check_data(task({"input_path": records} | data, **encoder), "train")
+
+
+def test_validation_data_are_checked_where_they_are_read(records):
+    good = task({"input_path": records})
+    broken = good.replace(validation_data={"input_path": "/nowhere/a"})
+    checks.check_data(broken, "train")
+    with pytest.raises(ExperimentError, match=r"task.validation_data.input_path: /nowhere/a"):
+        checks.check_data(broken, "train_and_eval")
+
+
+def test_what_is_no_record_is_named(tmp_path):
+    (tmp_path / "text.tfrecord").write_text("Not a record, but a text of some length.\n" * 9)
+    with tf.io.TFRecordWriter(str(tmp_path / "other.tfrecord")) as writer:
+        writer.write(b"\xff\xff\xff")
+    for name, message in (("text", "text.tfrecord can't be read"), ("other", "holds no examples")):
+        with pytest.raises(ExperimentError, match=message):
+            checks.check_data(task({"input_path": str(tmp_path / f"{name}.tfrecord")}), "train")
+
+
+def test_text_to_be_masked_is_checked(tmp_path):
+    text, vocabulary = runs.write_text(tmp_path)
+    data = {"input_path": text, "vocab_file_path": vocabulary}
+    name = "acclip/bert_pretraining_text"
+
+    def check(changes, size=runs.VOCABULARY):
+        changed = task({"input_path": text}, vocab_size=size).model
+        config = runs.parse({"task": {"train_data": data | changes}}, name).task
+        checks.check_data(config.replace(model=changed.as_dict()), "train")
+
+    shape = {"seq_length": runs.LENGTH, "max_predictions_per_seq": runs.MASKED}
+    check(shape)
+    for changes, message in (
+        ({"vocab_file_path": "/nowhere"}, "vocab_file_path=/nowhere: no such file"),
+        ({"text_field_names": ["story"]}, r"have no 'story'; they have text"),
+    ):
+        with pytest.raises(ExperimentError, match=message):
+            check(shape | changes)
+    with pytest.raises(ExperimentError, match=r"vocab_size=32, but .* holds 64 tokens"):
+        check(shape, size=32)
+
+
+def test_labels_are_among_the_classes(folder):
+    path = str(folder / "labels.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        for label in (0, 1, 2):
+            features = {
+                name: runs._integers([1] * runs.LENGTH)
+                for name in ("input_ids", "input_mask", "segment_ids")
+            }
+            runs._write(writer, features | {"label_ids": runs._integers([label])})
+    good = task({"input_path": path}, "acclip/bert_sentence_prediction")
+    checks.check_data(good.replace(model={"num_classes": 3}), "train")
+    with pytest.raises(ExperimentError, match=r"num_classes=2, but .* holds the label 2"):
+        checks.check_data(good.replace(model={"num_classes": 2}), "train")
+
+
+def test_gpus_that_arent_there_stop_the_run():
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there are GPUs")
+    for name, count in (("gpu", 1), ("gpus", 8), ("multi_worker", 8)):
+        runtime = runs.parse({}, files=[name]).runtime
+        with pytest.raises(ExperimentError, match=rf"num_gpus={count} .*has no GPU.*allow_cpu"):
+            checks.available(runtime)
+        allowed = runtime.replace()
+        allowed.override({"allow_cpu": True}, is_strict=False)
+        assert checks.available(allowed).num_gpus == 0
+    runtime = runs.parse({}).runtime
+    assert checks.available(runtime) == runtime
+
+
+def test_a_strategy_that_isnt_there_is_named():
+    runtime = runs.parse({"runtime": {"distribution_strategy": "mirorred"}}).runtime
+    with pytest.raises(ExperimentError, match=r"distribution_strategy='mirorred': Unrecogni"):
+        checks.strategy(runtime)
+
+
+def test_a_checkpoint_to_start_from_must_be_there(tmp_path):
+    (tmp_path / "empty").mkdir()
+    checkpoint = tf.train.Checkpoint(v=tf.Variable(0.0)).save(str(tmp_path / "some/ckpt"))
+    config = runs.parse({}).task
+    for good in ("", checkpoint, str(tmp_path / "some")):
+        checks.check_initial(config.replace(init_checkpoint=good))
+    for bad, message in (("empty", "holds no checkpoint"), ("nowhere", "neither such a folder")):
+        path = str(tmp_path / bad)
+        with pytest.raises(ExperimentError, match=rf"task.init_checkpoint={path}: .*{message}"):
+            checks.check_initial(config.replace(init_checkpoint=path))

@@ -1,0 +1,115 @@
+import pytest
+import yaml
+
+from keras_acclip.garden import model_dirs
+from keras_acclip.garden.errors import ExperimentError
+
+PARAMS = {
+    "task": {
+        "model": {"encoder": {"type": "bert", "bert": {"num_layers": 2}}, "heads": [{"a": 1}]},
+        "train_data": {"global_batch_size": 32, "input_path": "a", "seed": 0},
+        "validation_data": {"input_path": "b"},
+        "init_checkpoint": "",
+    },
+    "trainer": {
+        "train_steps": 100,
+        "optimizer_config": {"optimizer": {"type": "acclip", "acclip": {"beta_1": 0.9}}},
+    },
+    "runtime": {"num_gpus": 0},
+}
+
+
+def changed(path, value):
+    params = yaml.safe_load(yaml.safe_dump(PARAMS))
+    *parents, name = path.split(".")
+    at = params
+    for parent in parents:
+        at = at[parent]
+    at[name] = value
+    return params
+
+
+@pytest.fixture
+def trained(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-10"')
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("trainer.train_steps", 200),
+        ("task.validation_data.input_path", "c"),
+        ("task.init_checkpoint", "d"),
+        ("runtime.num_gpus", 4),
+        ("task.model.heads", ({"a": 1},)),
+    ],
+)
+def test_a_run_goes_on_to_a_later_end_and_on_other_devices(trained, path, value):
+    model_dirs.check(changed(path, value), trained, "train")
+
+
+CHANGES = [
+    ("task.model.encoder.bert.num_layers", 6, "2 → 6"),
+    ("task.train_data.global_batch_size", 64, "32 → 64"),
+    ("task.train_data.input_path", "z", "'a' → 'z'"),
+    ("task.train_data.seed", 1, "0 → 1"),
+    ("trainer.optimizer_config.optimizer", {"type": "adamw"}, "'acclip' → 'adamw'"),
+    ("trainer.optimizer_config.optimizer.acclip.beta_1", 0.8, "0.9 → 0.8"),
+    ("task.model.new", 5, "None → 5"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "shown"), CHANGES)
+@pytest.mark.parametrize("mode", ["train", "train_and_eval"])
+def test_another_experiment_is_refused(trained, path, value, shown, mode):
+    with pytest.raises(ExperimentError) as error:
+        model_dirs.check(changed(path, value), trained, mode)
+    for part in (path, shown, "--fresh", "--allow_changed", "task.init_checkpoint", trained):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("path", "value", "_"), CHANGES)
+def test_what_is_allowed_may_change(trained, path, value, _):
+    for allowed in (path, path.rpartition(".")[0]):
+        model_dirs.check(changed(path, value), trained, "train", [allowed])
+    with pytest.raises(ExperimentError):
+        model_dirs.check(changed(path, value), trained, "train", [path[:-1]])
+
+
+def test_evaluation_needs_the_same_model_only(trained):
+    model_dirs.check(changed("trainer.optimizer_config", {}), trained, "eval")
+    with pytest.raises(ExperimentError, match=r"another model: .*num_layers 2 → 6"):
+        model_dirs.check(changed("task.model.encoder.bert.num_layers", 6), trained, "eval")
+
+
+@pytest.mark.parametrize("missing", ["params.yaml", "checkpoint"])
+def test_a_folder_without_both_is_anyones(trained, tmp_path, missing):
+    (tmp_path / missing).unlink()
+    model_dirs.check(changed("task.train_data.seed", 1), trained, "train")
+
+
+@pytest.mark.parametrize("content", ["- 1", "a: [", "5"])
+def test_parameters_that_cant_be_read_are_named(trained, tmp_path, content):
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(ExperimentError, match=r"params.yaml can't be read"):
+        model_dirs.check(PARAMS, trained, "train")
+
+
+def test_many_changes_are_cut_short(trained):
+    params = changed("task.train_data", {f"field {i}": i for i in range(40)})
+    with pytest.raises(ExperimentError, match=r"and 38 more"):
+        model_dirs.check(params, trained, "train")
+
+
+def test_clearing_removes_a_runs_own_files_alone(tmp_path):
+    own = ("checkpoint", "ckpt-10.index", "ckpt-10.data-00000-of-00001", "metrics.json")
+    for name in (*own, "params.yaml", "operative_config.train.gin", "notes.txt", "train/e", "x/y"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "noise").mkdir()
+    model_dirs.clear(str(tmp_path), ("train", "validation", ""))
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "x"}

@@ -1,0 +1,89 @@
+import pytest
+from official.core import exp_factory, train_utils
+
+from keras_acclip.garden import configs, experiments, flags, parameters
+from keras_acclip.garden.errors import ExperimentError
+
+assert experiments
+STOCK = ("bert/squad", "bert/sentence_prediction", "resnet_imagenet", "mobilenet_imagenet")
+
+
+def parse(override="", files=(), experiment="acclip/bert_pretraining"):
+    paths = [configs.find(name) for name in files]
+    options = train_utils.ParseConfigOptions(experiment, paths, params_override=override)
+    return parameters.parse(options)
+
+
+@pytest.mark.parametrize("experiment", [*flags.EXPERIMENTS, *STOCK])
+def test_experiments_are_read_as_the_model_garden_reads_them(experiment):
+    override = "trainer.train_steps=7,task.train_data.global_batch_size=6"
+    ours = parse(override, experiment=experiment)
+    options = train_utils.ParseConfigOptions(experiment, [], params_override=override)
+    theirs = train_utils.parse_configuration(options, print_return=False)
+    assert ours.as_dict() == theirs.as_dict()
+    with pytest.raises(ValueError, match="locked"):
+        ours.trainer = None
+
+
+@pytest.mark.parametrize("name", configs.shipped())
+def test_every_shipped_file_is_read(name):
+    experiment = "acclip/bert_squad" if name == "squad" else "acclip/bert_pretraining"
+    assert parse(files=[name], experiment=experiment).trainer
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.train_steps=abc", r"trainer.train_steps must be a whole number. Received: 'abc'"),
+        ("trainer.train_steps=1.5", r"trainer.train_steps must be a whole number. Received: 1.5"),
+        ("trainer.train_steps=true", r"trainer.train_steps must be a whole number.*True"),
+        ("trainer.train_tf_function=5", r"trainer.train_tf_function must be true or false.*5"),
+        ("task.scale_loss=perhaps", r"task.scale_loss must be true or false. .*'perhaps'"),
+        ("trainer=5", r"trainer must have parameters of its own. Received: 5"),
+        ("trainer.nope=1", r"^trainer.nope: no such parameter. trainer has: allow_tpu"),
+        ("trainer.train_step=1", r"trainer.train_step: .*; did you mean train_steps\? trainer has"),
+        ("nope=1", r"^nope: no such parameter. There are: runtime, task, trainer"),
+        (
+            "trainer.optimizer_config.optimizer.acclip.beta_1=x",
+            r"optimizer.acclip.beta_1 must be a number. Received: 'x'",
+        ),
+        (
+            "trainer.optimizer_config.optimizer.type=adamm",
+            r"optimizer.type must be one of acclip, adafactor,.* sgd.*Received: 'adamm'",
+        ),
+        ("task.model.encoder.type=bret", r"task.model.encoder.type must be one of .*bert.*'bret'"),
+        ("{task: {model: {cls_heads: 5}}}", r"task.model.cls_heads must be a list"),
+        ("runtime.distribution_strategy=5", r"distribution_strategy must be a text. Received: 5"),
+    ],
+)
+def test_what_cant_be_meant_is_named(override, message):
+    with pytest.raises(ExperimentError, match=message):
+        parse(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "name", "value"),
+    [
+        ("trainer.optimizer_config.optimizer.acclip.epsilon=1", "epsilon", 1),
+        ("trainer.optimizer_config.optimizer.acclip.epsilon=1e-7", "epsilon", 1e-7),
+        ("{trainer: {optimizer_config: {optimizer: {acclip: {name: X}}}}}", "name", "X"),
+    ],
+)
+def test_whole_numbers_and_powers_of_ten_are_numbers(override, name, value):
+    assert getattr(parse(override).trainer.optimizer_config.optimizer.acclip, name) == value
+
+
+def test_the_cpu_may_be_allowed_in_the_place_of_gpus():
+    assert parse("runtime.allow_cpu=true").runtime.allow_cpu is True
+    # Else the Model Garden's own driver refuses the file of parameters.
+    assert "allow_cpu" not in parse().as_dict()["runtime"]
+    with pytest.raises(ExperimentError, match="no such parameter"):
+        list(map(_raise, parameters.unknown(_stock().runtime, {"allow_cpu": True}, "runtime")))
+
+
+def _stock():
+    return exp_factory.get_exp_config("bert/squad")
+
+
+def _raise(fault):
+    raise ExperimentError(fault)
