@@ -4,7 +4,8 @@
 
 Reads the event files and `params.yaml` of each model directory, whoever trained it. The table has
 what the paper's Tables 2 and 3 have: validation loss and masked-LM accuracy, or exact match and F1;
-the picture is like its Figure 3.
+the picture is like its Figure 3. Where a run has measured its gradient noise, the table has the
+last verdict and noise scale.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from keras_acclip.garden.data.shards import DataError
 from keras_acclip.garden.summaries import Run, read_params, read_run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Heading of a column: the summary's name, the factor and the digits that it is shown with.
@@ -47,15 +49,18 @@ def table(runs: Sequence[Run]) -> str:
         ...
     """
     columns = [heading for heading, (tag, *_) in METRICS.items() if any(map(_has(tag), runs))]
+    noise = ("gradient noise", "noise scale") if any(run.noise for run in runs) else ()
     rows: list[tuple[str, ...]] = [
-        ("run", "optimizer", "learning rate", "steps", *columns, "steps/s")
+        ("run", "optimizer", "learning rate", "steps", *columns, *noise, "steps/s")
     ]
     for run in runs:
         planned = run.trainer["train_steps"]
         steps = f"{run.steps:,}" + (f" of {planned:,}" if run.steps < planned else "")
         rate = "" if math.isnan(run.learning_rate) else f"{run.learning_rate:.3g}"
         cells = (_last(run, *METRICS[heading]) for heading in columns)
-        rows.append((run.name, run.optimizer, rate, steps, *cells, f"{run.steps_per_second:.3g}"))
+        found = _noise(run) if noise else ()
+        speed = f"{run.steps_per_second:.3g}"
+        rows.append((run.name, run.optimizer, rate, steps, *cells, *found, speed))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
     return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
@@ -71,6 +76,16 @@ def _last(run: Run, tag: str, factor: float, digits: int) -> str:
     return f"{factor * values[-1]:.{digits}f}" if values else ""
 
 
+def _noise(run: Run) -> tuple[str, str]:
+    """Verdict and noise scale of a run's last measurement, for the table."""
+    from keras_acclip.noise.sample import LEAST_BATCHES
+
+    if run.noise is None or not len(run.noise):
+        return "", ""
+    scale = run.noise.noise_scale().short if len(run.noise) >= LEAST_BATCHES else ""
+    return run.noise.classify().label, scale
+
+
 def curves(runs: Sequence[Run]) -> Figure:
     """The picture: training loss and what the validations measured first, over the steps.
 
@@ -78,7 +93,8 @@ def curves(runs: Sequence[Run]) -> Figure:
         runs: The runs.
 
     Returns:
-        A figure; its lines differ by dash and marker as well as by colour.
+        A figure; its lines differ by dash and marker as well as by colour. Its axes span a fifth
+        of the curves' level, or ten percentage points, so that a small gap looks small.
     """
     from matplotlib.figure import Figure
 
@@ -91,16 +107,27 @@ def curves(runs: Sequence[Run]) -> Figure:
         for run, marker in zip(runs, itertools.cycle(_MARKERS), strict=False):
             loss = run.train.get("training_loss", {})
             line = {"marker": marker, "markersize": 4.5, "label": run.name}
-            left.plot(loss.keys(), loss.values(), markevery=0.1, **line)
+            left.plot(loss.keys(), loss.values(), markevery=max(1, len(loss) // 10), **line)
             if heading:
                 tag, factor, _ = METRICS[heading]
                 found = run.validation.get(tag, {})
                 right.plot(found.keys(), [factor * value for value in found.values()], **line)
+        _widen(left, 0)
+        if heading:
+            _widen(right, 10 if METRICS[heading][1] == 100 else 0)
         left.set(title="Training", xlabel="step", ylabel="training loss")
         right.set(title="Validation", xlabel="step", ylabel=heading or "no validation")
         for axes in (left, right) if heading else (left,):
             axes.legend()
     return figure
+
+
+def _widen(axes: Axes, least: float) -> None:
+    """Has an axis span at least `least`, and a fifth of the level of what it shows."""
+    low, high = axes.get_ylim()
+    missing = max(least, 0.2 * abs(low + high) / 2) - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def names(folders: Sequence[str | Path]) -> list[str]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
 from keras_acclip.garden.data.shards import DataError
+
+if TYPE_CHECKING:
+    from keras_acclip.noise.sample import NoiseSample
 
 Scalars: TypeAlias = dict[str, dict[int, float]]
 """A summary's name to its values by step."""
@@ -25,12 +29,14 @@ class Run:
         params: The experiment's parameters, as `params.yaml` has them.
         train: Dict from a summary's name to a dict from step to value.
         validation: The same of the validations.
+        noise: The last measurement of the gradient noise, or `None`.
     """
 
     name: str
     params: dict[str, Any]
     train: Scalars
     validation: Scalars
+    noise: NoiseSample | None = None
 
     @property
     def trainer(self) -> dict[str, Any]:
@@ -83,7 +89,25 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
     if not train:
         raise DataError(f"{folder / 'train'}: holds no summaries of training")
     subfolder = params["trainer"].get("validation_summary_subdir", "validation")
-    return Run(name or folder.name, params, train, read_scalars(folder / subfolder))
+    validation = read_scalars(folder / subfolder)
+    return Run(name or folder.name, params, train, validation, read_noise(folder))
+
+
+def read_noise(folder: str | Path) -> NoiseSample | None:
+    """The last measurement of the gradient noise in a model directory; `None` if there is none.
+
+    Raises:
+        DataError: If its file can't be read.
+    """
+    from keras_acclip.noise.sample import NoiseSample
+
+    newest = max(Path(folder).glob("noise/noise-*.npz"), default=None)
+    if newest is None:
+        return None
+    try:
+        return NoiseSample.load(newest)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{newest}: can't be read: {error}") from error
 
 
 def read_params(folder: Path) -> dict[str, Any]:

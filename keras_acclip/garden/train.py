@@ -83,6 +83,8 @@ def train(values: FlagValues) -> None:
         flags.fail(in_one_line(error))
     train_utils.save_gin_config(values.mode, values.model_dir)
     print(where(values.model_dir, values.noise_interval))
+    if noise := last_noise(values.model_dir):
+        print(noise)
 
 
 def configured(values: FlagValues) -> Any:
@@ -134,6 +136,15 @@ def where(model_dir: str, noise_interval: int | None = None) -> str:
         names["noise"] = os.path.join("noise", "*.npz")
     places = (f"{what}: {os.path.join(model_dir, name)}" for what, name in names.items())
     return f"Done. {'; '.join(places)}"
+
+
+def last_noise(model_dir: str) -> str | None:
+    """What the last measurement of the gradient noise has found, in one line, if there is one."""
+    from keras_acclip.garden.summaries import read_noise
+    from keras_acclip.noise.recorder import line
+
+    sample = None if "://" in model_dir else read_noise(model_dir)
+    return f"Gradient noise at {line(sample)}" if sample else None
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import yaml
 
-from keras_acclip.garden import compare
+from keras_acclip.garden import compare, train
 from keras_acclip.garden.data.shards import DataError
+from keras_acclip.noise import NoiseSample
 from tests.unit.garden.model_dirs import write_events, write_run
 
 
@@ -54,6 +55,53 @@ def test_a_table_of_question_answering_runs(tmp_path):
     assert row["run"] == "mine"
     assert (row["EM (%)"], row["F1 (%)"]) == ("50.00", "62.50")
     assert "validation loss" not in row
+
+
+def test_the_noise_stands_in_the_table_where_it_was_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    a, b = (write_run(tmp_path / name, validation_loss=2.0) for name in "ab")
+    (a / "noise").mkdir()
+    for step in (10, 20):
+        size, count = 4, 300
+        sample = NoiseSample(
+            norms=rng.pareto(1.5, count) + 1 if step == 20 else rng.random(count),
+            gradient_norms=rng.random(count) + 3,
+            losses=np.ones(count),
+            batch_sizes=np.full(count, size),
+            mean_gradient_norm=1.0,
+            group_norms=np.zeros((0, count)),
+            group_gradient_norms=np.zeros((0, count)),
+            step=step,
+        )
+        sample.save(a / f"noise/noise-{step:08d}.npz")
+    assert not compare.read_run(b).noise
+    first, second = cells(compare.table([compare.read_run(a), compare.read_run(b)]))
+    assert first["gradient noise"] == sample.classify().label == "heavy-tailed"
+    assert first["noise scale"] == sample.noise_scale().short
+    assert (second["gradient noise"], second["noise scale"]) == ("", "")
+    assert train.last_noise(str(a)).startswith("Gradient noise at step 20, 300 batches; heavy-")
+    assert train.last_noise(str(b)) is None
+    (a / "noise/noise-00000030.npz").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"noise-00000030.npz: can't be read"):
+        compare.read_run(a)
+
+
+def test_a_small_gap_looks_small(tmp_path):
+    runs = [
+        compare.read_run(write_run(tmp_path / name, masked_lm_accuracy=value))
+        for name, value in (("a", 0.50), ("b", 0.503))
+    ]
+    for run in runs:
+        for step in run.validation["masked_lm_accuracy"]:
+            run.validation["masked_lm_accuracy"][step] -= step == 20
+        run.train["training_loss"] = dict.fromkeys(range(0, 1000, 10), 5.0) | {0: 5.03}
+    left, right = compare.curves(runs).axes
+    low, high = left.get_ylim()
+    assert high - low >= 1 and low < 5 < 5.03 < high
+    low, high = right.get_ylim()
+    assert high - low >= 10 and low < 50 < high
+    marked = [line.get_markevery() for line in left.get_lines()]
+    assert marked == [10, 10]
 
 
 def test_the_later_summary_of_a_repeated_step_counts(tmp_path):
