@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,9 @@ def versions(packages: Iterable[str]) -> dict[str, str | list[str]]:
 
 
 def text_files(
-    patterns: Iterable[str | Path], validation_patterns: Sequence[str | Path] = ()
+    patterns: Iterable[str | Path],
+    validation_patterns: Sequence[str | Path] = (),
+    skip_unusable: bool = False,
 ) -> Corpus:
     """A corpus from text files.
 
@@ -115,20 +118,71 @@ def text_files(
         patterns: Paths or globs of plain UTF-8 or gzip files.
         validation_patterns: The same for the held-out text. Without it each file is cut into 100
             pieces and every 20th is held out.
+        skip_unusable: Whether files that can't be used are left out, and named on stderr. Defaults
+            to `False`.
 
     Raises:
-        TextError: If a file is missing, empty, not text, or not a gzip file though named `.gz`.
+        TextError: If files are missing, empty, not text, or not gzip files though named `.gz`; the
+            message names them all.
     """
-    paths = expand(patterns)
-    texts = [read_text(path) for path in paths]
+    texts = read_texts(patterns, skip_unusable)
+    name = shorten(texts)
     if validation_patterns:
-        train, validation = texts, [read_text(path) for path in expand(validation_patterns)]
+        train = list(texts.values())
+        validation = list(read_texts(validation_patterns, skip_unusable).values())
     else:
-        pieces = [list(enumerate(_pieces(text, _PIECES_PER_FILE))) for text in texts]
+        pieces = [list(enumerate(cut(text, _PIECES_PER_FILE))) for text in texts.values()]
         held_out = HELD_OUT_EVERY // 2
         train = [p for file in pieces for i, p in file if i % HELD_OUT_EVERY != held_out]
         validation = [p for file in pieces for i, p in file if i % HELD_OUT_EVERY == held_out]
-    return Corpus(", ".join(map(str, paths)), tuple(train), tuple(validation))
+    return Corpus(name, tuple(train), tuple(validation))
+
+
+def shorten(names: Iterable[object]) -> str:
+    """Names with commas between them; of more than three the first two, and how many more."""
+    words = list(map(str, names))
+    if len(words) > 3:
+        words = [*words[:2], f"{len(words) - 2:,} more"]
+    return ", ".join(words)
+
+
+def read_texts(patterns: Iterable[str | Path], skip_unusable: bool = False) -> dict[Path, str]:
+    """The texts of the files that paths and globs name; of the same text in two files the first.
+
+    Args:
+        patterns: Paths or globs.
+        skip_unusable: Whether files that can't be used are left out, and named on stderr.
+
+    Raises:
+        TextError: If files are missing or can't be used, or none can; the message names them all.
+    """
+    paths, faults = _named(patterns)
+    texts: dict[Path, str] = {}
+    unusable: list[str] = []
+    seen: dict[str, Path] = {}
+    for path in paths:
+        try:
+            text = read_text(path)
+        except TextError as error:
+            unusable.append(str(error))
+            continue
+        first = seen.setdefault(text, path)
+        if first is path:
+            texts[path] = text
+        else:
+            print(f"{path}: the same text as {first}, taken once", file=sys.stderr)
+    if skip_unusable and texts:
+        for fault in unusable:
+            print(f"skipped: {fault}", file=sys.stderr)
+    else:
+        faults += unusable
+    if len(faults) == 1:
+        raise TextError(faults[0])
+    if faults:
+        way_out = "; --skip_unusable goes on without them" if unusable and texts else ""
+        listed = "".join(f"\n  {fault}" for fault in faults)
+        raise TextError(f"{len(faults)} input files can't be used{way_out}:{listed}")
+    return texts
 
 
 def read_text(path: str | Path) -> str:
@@ -156,20 +210,26 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def expand(patterns: Iterable[str | Path]) -> list[Path]:
-    """The files that paths and globs name, in order, each once.
+def _named(patterns: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
+    """The files that paths and globs name, in order, each once, and what is wrong with the rest.
 
-    Raises:
-        TextError: If a pattern names no file.
+    A folder is skipped where a glob matches it.
     """
-    paths: list[Path] = []
+    paths: dict[Path, Path] = {}
+    faults = []
     for pattern in patterns:
+        if Path(pattern).is_dir():
+            faults.append(f"{pattern}: a folder; name its files, such as {Path(pattern, '*.txt')}")
+            continue
         exists = Path(pattern).exists()
-        found = [pattern] if exists else sorted(glob.glob(str(pattern), recursive=True))
+        matched = [pattern] if exists else sorted(glob.glob(str(pattern), recursive=True))
+        found = [Path(match) for match in matched if not Path(match).is_dir()]
         if not found:
-            raise TextError(f"{pattern}: no such file")
-        paths += map(Path, found)
-    return list(dict.fromkeys(paths))
+            what = "matches folders only" if matched else "no such file"
+            faults.append(f"{pattern}: {what}")
+        for path in found:
+            paths.setdefault(path.resolve(), path)
+    return list(paths.values()), faults
 
 
 def excerpt(corpus: Corpus, characters: int) -> Corpus:
@@ -197,7 +257,7 @@ def _documents_up_to(documents: Sequence[str], characters: int) -> tuple[str, ..
     return tuple(documents[i] for i in sorted(by_text[:taken]))
 
 
-def _pieces(text: str, count: int) -> list[str]:
+def cut(text: str, count: int) -> list[str]:
     """`text` cut into about `count` pieces of like length, each cut at white space."""
     cuts = {0, len(text)}
     for i in range(1, count):

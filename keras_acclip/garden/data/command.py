@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,7 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             "a vocabulary and TFRecords out of text",
             _pretraining_options,
         ),
-        ("squad", squad, "TFRecords out of SQuAD v1.1 files", _squad_options),
+        ("squad", squad, "TFRecords out of SQuAD files", _squad_options),
         ("questions", questions, "SQuAD v1.1 files out of text", _questions_options),
     ):
         command = commands.add_parser(name, help=description, description=f"Makes {description}.")
@@ -81,6 +83,7 @@ def _text_options(add: _Add) -> None:
         help="the files hold a sentence a line and blank lines between documents, as the Model "
         "Garden has it; default: running text",
     )
+    add("--skip_unusable", action="store_true", help="leave out input files that can't be used")
     cache = corpus.default_cache_dir()
     add("--cache", type=Path, default=cache, help="of the docstrings; default: %(default)s")
 
@@ -125,6 +128,11 @@ def _squad_options(add: _Add) -> None:
     add("--train", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to train on")
     add("--dev", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to evaluate on")
     add("--vocab", type=Path, required=True, metavar="FILE", help="the encoder's vocabulary")
+    add(
+        "--skip_unanswerable",
+        action="store_true",
+        help="leave out the questions without an answer, which SQuAD v2.0 has",
+    )
     for name, meaning in (
         ("seq_length", "tokens of an example"),
         ("query_length", "most tokens of a question"),
@@ -160,9 +168,9 @@ def load_text(options: argparse.Namespace) -> corpus.Corpus:
     """The text that the options name."""
     if options.input:
         read = sentence_files if options.one_sentence_per_line else corpus.text_files
-        return read(options.input, options.validation_input or ())
-    if options.validation_input or options.one_sentence_per_line:
-        raise DataError("--validation_input and --one_sentence_per_line need --input")
+        return read(options.input, options.validation_input or (), options.skip_unusable)
+    if options.validation_input or options.one_sentence_per_line or options.skip_unusable:
+        raise DataError("--validation_input, --one_sentence_per_line, --skip_unusable need --input")
     return corpus.embedded_corpus(options.cache, PACKAGES)
 
 
@@ -187,7 +195,13 @@ def squad(options: argparse.Namespace) -> dict[str, int]:
     """Makes question-answering data."""
     windows = _settings(Windows, options)
     return make_squad_data(
-        options.train, options.dev, options.vocab, options.output, windows, options.processes
+        options.train,
+        options.dev,
+        options.vocab,
+        options.output,
+        windows,
+        options.processes,
+        options.skip_unanswerable,
     )
 
 
@@ -205,6 +219,9 @@ def questions(options: argparse.Namespace) -> dict[str, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line and makes what it asks for. Returns the exit status."""
     options = parse_arguments(arguments)
+    if threading.current_thread() is threading.main_thread():
+        # A shell's background jobs ignore it, and would lose their processes alone.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         made = options.run(options)
     except (DataError, corpus.TextError, VocabularyError, ImportError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,6 +16,7 @@ from keras_acclip._utils.processes import available_cpus
 from keras_acclip.garden.data import examples, shards
 from keras_acclip.garden.data.examples import Task
 from keras_acclip.garden.data.recipe import Recipe
+from keras_acclip.garden.data.sentences import sentences
 from keras_acclip.garden.data.shards import DataError
 from keras_acclip.text import corpus as texts
 from keras_acclip.text.vocabulary import SPECIAL_TOKENS, learn_vocabulary, read_vocabulary
@@ -23,6 +26,7 @@ PACKAGES = ("keras", "matplotlib", "numpy", "official", "scipy", "tensorflow")
 
 _FORMAT = 1  # Noted with the settings: raise it when the data are made differently.
 _SHARD = 1_000_000  # characters
+_PIECES = 100  # Of a single document.
 
 
 def make_pretraining_data(
@@ -58,8 +62,8 @@ def make_pretraining_data(
         dict of the numbers of examples in `"train"` and `"validation"` and of the `"vocabulary"`.
 
     Raises:
-        DataError: If the output can't be written, or holds or gets other data; or if a part of the
-            corpus is too short for an example.
+        DataError: If the output can't be written, or holds or gets other data; if a part of the
+            corpus is too short for an example; or if there are fewer than two documents a shard.
         keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
     """
     output, recipe = Path(output), recipe or Recipe()
@@ -67,13 +71,22 @@ def make_pretraining_data(
     for part in ("train", "validation"):
         if not any(map(str.strip, getattr(corpus, part))):
             raise DataError(f"{corpus.name}: too short: there is no {part} text")
-    counts = {
-        "train": num_shards or default_shards(corpus.train),
-        "validation": default_shards(corpus.validation),
+    documents = {
+        part: several(getattr(corpus, part), part, corpus.name, one_sentence_per_line)
+        for part in ("train", "validation")
     }
+    counts = {part: default_shards(found) for part, found in documents.items()}
+    if num_shards:
+        if 2 * num_shards > len(documents["train"]):
+            raise DataError(
+                f"num_shards={num_shards} is above half the number of documents, "
+                f"{len(documents['train'])}: each shard needs two, for a wrong next sentence comes "
+                "from another document"
+            )
+        counts["train"] = num_shards
     settings = {
         "data": "pretraining",
-        "text": f"{corpus.name} ({corpus.fingerprint})",
+        "text": corpus.fingerprint,
         "one_sentence_per_line": one_sentence_per_line,
         "vocabulary": texts.cache_key(given) if given else vocab_size,
         "num_shards": counts["train"],
@@ -85,18 +98,18 @@ def make_pretraining_data(
         vocabulary = _vocabulary(output / "vocab.txt", given, vocab_size, corpus, recipe)
         found = {}
         for part, count in counts.items():
-            dealt = deal(getattr(corpus, part), count)
+            dealt = deal(documents[part], count)
             paths = shards.paths(output, part, count)
             tasks = {
                 path: Task(
-                    tuple(documents),
+                    tuple(own),
                     one_sentence_per_line,
                     str(output / "vocab.txt"),
                     recipe,
                     recipe.dupe_factor if part == "train" else 1,
                     f"{recipe.seed}-{part}-{number}",
                 )
-                for number, (path, documents) in enumerate(zip(paths, dealt, strict=True))
+                for number, (path, own) in enumerate(zip(paths, dealt, strict=True))
             }
             make = examples.write_text if recipe.dynamic else examples.write_pairs
             found[part] = shards.make_missing(make, tasks, processes or available_cpus(), part)
@@ -128,14 +141,59 @@ def default_shards(documents: Sequence[str]) -> int:
 
 
 def deal(documents: Sequence[str], count: int) -> list[list[str]]:
-    """Documents in `count` lists of like length: the longest first, each to the shortest list."""
+    """Documents in `count` lists of like length, of two documents at least.
+
+    The longest comes first, each goes to the shortest list; the last ones go to the lists that have
+    fewer than two.
+
+    Args:
+        documents: The documents, twice as many as lists or more.
+        count: Number of lists.
+    """
     dealt: list[list[str]] = [[] for _ in range(count)]
     lengths = [0] * count
-    for document in sorted(documents, key=len, reverse=True):
-        shortest = lengths.index(min(lengths))
+    lacking = 2 * count
+    for number, document in enumerate(sorted(documents, key=len, reverse=True)):
+        must = lacking >= len(documents) - number
+        lists = [i for i in range(count) if not must or len(dealt[i]) < 2] or range(count)
+        shortest = min(lists, key=lengths.__getitem__)
+        lacking -= len(dealt[shortest]) < 2
         dealt[shortest].append(document)
         lengths[shortest] += len(document)
     return dealt
+
+
+def several(
+    documents: Sequence[str], part: str, name: str, one_sentence_per_line: bool = False
+) -> list[str]:
+    """The documents that are not blank; a single one is cut in pieces, as a book is.
+
+    A wrong next sentence is taken from another document: from the right one's own it could be the
+    right one.
+
+    Args:
+        documents: The documents.
+        part: What they are for, for messages.
+        name: What the text is called, for messages.
+        one_sentence_per_line: Whether a document's lines are its sentences.
+
+    Raises:
+        DataError: If there is one document of one sentence alone.
+    """
+    found = [document for document in documents if document.strip()]
+    if len(found) > 1:
+        return found
+    lines = found[0].splitlines() if one_sentence_per_line else list(sentences(found[0]))
+    lines = [line for line in lines if line.strip()]
+    if len(lines) < 2:
+        raise DataError(
+            f"{name}: the {part} text is one document of one sentence; a wrong next sentence comes "
+            "from another document, so there must be two"
+        )
+    count = min(_PIECES, len(lines) // 2 if len(lines) > 3 else 2)
+    print(f"{part}: one document, cut into {count} for next-sentence labels", file=sys.stderr)
+    starts = [i * len(lines) // count for i in range(count + 1)]
+    return ["\n".join(lines[a:b]) for a, b in itertools.pairwise(starts)]
 
 
 def _vocabulary(

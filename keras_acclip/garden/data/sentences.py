@@ -33,7 +33,9 @@ def sentences(document: str) -> Iterator[str]:
 
 
 def sentence_files(
-    patterns: Sequence[str | Path], validation_patterns: Sequence[str | Path] = ()
+    patterns: Sequence[str | Path],
+    validation_patterns: Sequence[str | Path] = (),
+    skip_unusable: bool = False,
 ) -> texts.Corpus:
     """A corpus from files as the Model Garden has them.
 
@@ -43,24 +45,28 @@ def sentence_files(
         patterns: Paths or globs of plain UTF-8 or gzip files.
         validation_patterns: The same for the held-out text. Without it every 20th document is
             held out.
+        skip_unusable: Whether files that can't be used are left out, and named on stderr. Defaults
+            to `False`.
 
     Returns:
         A `keras_acclip.text.corpus.Corpus`; a document's sentences are its lines.
 
     Raises:
-        keras_acclip.text.corpus.TextError: If a file is missing, empty or not text.
+        keras_acclip.text.corpus.TextError: If files are missing, empty or not text; the
+            message names them all.
     """
-    paths = texts.expand(patterns)
-    train = _documents(paths)
+    found = texts.read_texts(patterns, skip_unusable)
+    train = _documents(found.values())
     if validation_patterns:
-        validation = _documents(texts.expand(validation_patterns))
+        held_out_texts = texts.read_texts(validation_patterns, skip_unusable)
+        validation = _documents(held_out_texts.values())
     else:
         held_out = texts.HELD_OUT_EVERY // 2
         validation = train[held_out :: texts.HELD_OUT_EVERY]
         del train[held_out :: texts.HELD_OUT_EVERY]
-    return texts.Corpus(", ".join(map(str, paths)), tuple(train), tuple(validation))
+    return texts.Corpus(texts.shorten(found), tuple(train), tuple(validation))
 
 
-def _documents(paths: Iterable[Path]) -> list[str]:
-    documents = (d for path in paths for d in _PARAGRAPH.split(texts.read_text(path)))
+def _documents(files: Iterable[str]) -> list[str]:
+    documents = (document for text in files for document in _PARAGRAPH.split(text))
     return [document for document in documents if document.strip()]

@@ -68,6 +68,7 @@ def make_squad_data(
     output: str | Path,
     windows: Windows | None = None,
     processes: int | None = None,
+    skip_unanswerable: bool = False,
 ) -> dict[str, int]:
     """Makes a folder with all that `acclip/bert_squad` needs to train and to evaluate.
 
@@ -82,6 +83,8 @@ def make_squad_data(
             `train-00000-of-00018.tfrecord` and so on, and last `data.yaml`, for `--config_file`.
         windows: A `Windows`. Defaults to `Windows()`.
         processes: Number of processes. Defaults to the CPUs that this process may use.
+        skip_unanswerable: Whether questions without an answer, which SQuAD v2.0 has, are left out.
+            Defaults to `False`: they are errors.
 
     Returns:
         dict of the numbers of `"train"` examples and of `"train questions"` and `"dev questions"`.
@@ -92,7 +95,10 @@ def make_squad_data(
     """
     output, windows = Path(output), windows or Windows()
     vocabulary = read_vocabulary(vocab)
-    articles = {"train": read_squad(train, one_answer=True), "dev": read_squad(dev)}
+    articles = {
+        "train": read_squad(train, True, skip_unanswerable),
+        "dev": read_squad(dev, False, skip_unanswerable),
+    }
     questions = {f"{part} questions": count_questions(found) for part, found in articles.items()}
     parts = deal_paragraphs(articles["train"], -(-questions["train questions"] // _SHARD))
     settings = {

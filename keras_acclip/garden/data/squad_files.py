@@ -1,4 +1,4 @@
-"""SQuAD v1.1's JSON files: read, and every question and answer checked."""
+"""SQuAD's JSON files: read, and every question and answer checked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ Article: TypeAlias = dict[str, Any]
 """One of the objects under `data`: a title, and paragraphs with their questions."""
 
 
-def read_squad(path: str | Path, one_answer: bool = False) -> list[Article]:
+def read_squad(
+    path: str | Path, one_answer: bool = False, skip_unanswerable: bool = False
+) -> list[Article]:
     """The articles of a SQuAD v1.1 file, after checking every question and answer.
 
     Args:
         path: A JSON file.
         one_answer: Whether each question must have exactly one answer, as training needs it.
+        skip_unanswerable: Whether questions without an answer are left out; SQuAD v2.0 has such.
 
     Returns:
         The list under `data`.
@@ -28,7 +31,7 @@ def read_squad(path: str | Path, one_answer: bool = False) -> list[Article]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_bytes().decode("utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -38,7 +41,7 @@ def read_squad(path: str | Path, one_answer: bool = False) -> list[Article]:
         raise DataError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
         ) from error
-    checker = _Checker(path, one_answer)
+    checker = _Checker(path, one_answer, skip_unanswerable)
     articles = checker.item(content, "data", list, "the file")
     for a, article in enumerate(articles):
         checker.article(article, f"data[{a}]")
@@ -50,8 +53,9 @@ def read_squad(path: str | Path, one_answer: bool = False) -> list[Article]:
 class _Checker:
     """Goes through a file's questions; `places` tells where each id was seen."""
 
-    def __init__(self, path: Path, one_answer: bool) -> None:
+    def __init__(self, path: Path, one_answer: bool, skip_unanswerable: bool) -> None:
         self.path, self.one_answer = path, one_answer
+        self.skip_unanswerable = skip_unanswerable
         self.places: dict[str, str] = {}
 
     def fail(self, place: str, fault: str) -> NoReturn:
@@ -74,7 +78,11 @@ class _Checker:
             context = self.item(paragraph, "context", str, at)
             if not context.strip():
                 self.fail(at, "the context is empty")
-            for q, question in enumerate(self.item(paragraph, "qas", list, at)):
+            questions = list(enumerate(self.item(paragraph, "qas", list, at)))
+            if self.skip_unanswerable:
+                questions = [(q, each) for q, each in questions if not _is_unanswerable(each)]
+                paragraph["qas"] = [each for _, each in questions]
+            for q, question in questions:
                 self.question(question, context, f"{at}.qas[{q}]")
 
     def question(self, question: dict[str, Any], context: str, place: str) -> None:
@@ -85,8 +93,12 @@ class _Checker:
         self.places[name] = place
         self.item(question, "question", str, place)
         answers = self.item(question, "answers", list, place)
-        if question.get("is_impossible") or not answers:
-            self.fail(place, "has no answer; SQuAD v1.1 has one for each question")
+        if _is_unanswerable(question):
+            self.fail(
+                place,
+                "has no answer; SQuAD v1.1 has one for each question, and --skip_unanswerable "
+                "leaves the others out",
+            )
         if self.one_answer and len(answers) != 1:
             self.fail(place, f"has {len(answers)} answers; for training there must be one")
         for answer in answers:
@@ -104,6 +116,13 @@ class _Checker:
             self.fail(
                 place, f"the answer {text!r} does not stand at {start} in the context; {where}"
             )
+
+
+def _is_unanswerable(question: object) -> bool:
+    """Whether a question says that it has no answer."""
+    if not isinstance(question, dict):
+        return False
+    return bool(question.get("is_impossible")) or question.get("answers") == []
 
 
 def count_questions(articles: list[Article]) -> int:

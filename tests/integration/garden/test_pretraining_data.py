@@ -16,7 +16,8 @@ from keras_acclip.garden.data import pretraining
 from keras_acclip.garden.data.pretraining import make_pretraining_data
 from keras_acclip.garden.data.recipe import Recipe
 from keras_acclip.garden.data.shards import DataError
-from keras_acclip.text.vocabulary import read_vocabulary
+from keras_acclip.text.corpus import Corpus, text_files
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS, read_vocabulary
 from tests.unit.garden.samples import contents, examples, small, task_of
 
 # The fixtures run once, in one process.
@@ -179,15 +180,92 @@ def test_dynamic_data_hold_the_text_for_the_text_experiment(corpus, made, tmp_pa
 @pytest.mark.parametrize("seed", range(5))
 def test_documents_are_dealt_evenly(seed):
     rng = random.Random(seed)
-    documents = [rng.choice("abc") * rng.randint(0, 1000) for _ in range(rng.randint(1, 200))]
     count = rng.randint(1, 9)
+    documents = [
+        rng.choice("abc") * rng.randint(0, 1000) for _ in range(rng.randint(2 * count, 200))
+    ]
     dealt = pretraining.deal(documents, count)
     assert len(dealt) == count
     assert collections.Counter(itertools.chain.from_iterable(dealt)) == collections.Counter(
         documents
     )
+    assert min(map(len, dealt)) >= 2
     lengths = [sum(map(len, part)) for part in dealt]
     assert max(lengths) - min(lengths) <= max(map(len, documents))
+
+
+def test_a_book_among_articles_is_not_alone_in_its_shard():
+    documents = ["b" * 10**6, "c" * 10**5, *("a" * 100 for _ in range(6))]
+    dealt = pretraining.deal(documents, 4)
+    assert sorted(map(len, dealt)) == [2, 2, 2, 2]
+
+
+def test_wrong_next_sentences_come_from_other_documents(tmp_path):
+    """Each document has words of its own, by which its segments are known."""
+    documents = [
+        "\n".join(f"w{d}x{i % 7} w{d}x{i % 5} w{d}x{i % 3}." for i in range(length))
+        for d, length in enumerate((400, 40, 30, 20, 10, 10, 10, 10))
+    ]
+    corpus = Corpus("made up", tuple(documents), tuple(documents))
+    recipe = Recipe(seq_length=32, dupe_factor=3, masked_lm_prob=0.0)
+    words = sorted({word.rstrip(".") for text in documents for word in text.split()})
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join([*SPECIAL_TOKENS, ".", *words]))
+    pretraining.make_pretraining_data(
+        corpus,
+        tmp_path / "data",
+        vocabulary,
+        recipe=recipe,
+        one_sentence_per_line=True,
+        num_shards=4,
+        processes=1,
+    )
+    tokens = vocabulary.read_text().split("\n")
+    labels = []
+    for example in examples((tmp_path / "data").glob("train*.tfrecord")):
+        sources, weights = [set(), set()], example["masked_lm_weights"].astype(bool)
+        ids = example["input_ids"]
+        ids[example["masked_lm_positions"][weights]] = example["masked_lm_ids"][weights]
+        for token, segment in zip(ids, example["segment_ids"], strict=True):
+            if (word := tokens[token]).startswith("w"):
+                sources[segment].add(word.partition("x")[0])
+        wrong = bool(example["next_sentence_labels"][0])
+        labels.append(wrong)
+        if wrong:
+            assert not sources[0] & sources[1]
+        else:
+            assert sources[0] == sources[1]
+    assert 20 < sum(labels) < len(labels) - 20
+
+
+def test_a_single_document_is_cut(capsys):
+    text = " ".join(f"Sentence {i} stands here." for i in range(50))
+    found = pretraining.several([text, " \n"], "train", "a.txt")
+    assert len(found) == 25 and " ".join(" ".join(found).split()) == text
+    assert "train: one document, cut into 25" in capsys.readouterr().err
+    assert pretraining.several(["One.\nTwo."], "train", "a.txt", True) == ["One.", "Two."]
+    assert pretraining.several(["a", "", "b"], "train", "a.txt") == ["a", "b"]
+    with pytest.raises(DataError, match=r"a.txt: the train text is one document of one sentence"):
+        pretraining.several(["One."], "train", "a.txt")
+
+
+def test_more_shards_than_documents_are_refused(tmp_path):
+    corpus = Corpus("made up", ("a b.",) * 7, ("c d.", "e f."))
+    with pytest.raises(DataError, match="num_shards=4 is above half the number of documents, 7"):
+        pretraining.make_pretraining_data(corpus, tmp_path / "data", num_shards=4)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_same_text_under_another_path_is_the_same(tmp_path):
+    settings = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "text.txt").write_text("One sentence here. Another one there.\n" * 200)
+        corpus = text_files([tmp_path / folder / "*.txt"])
+        small = {"vocab_size": 60, "recipe": Recipe(seq_length=16, dupe_factor=1), "processes": 1}
+        pretraining.make_pretraining_data(corpus, tmp_path / "data", **small)
+        settings.append((tmp_path / "data/settings.json").read_text())
+    assert settings[0] == settings[1]
 
 
 def test_default_shards():

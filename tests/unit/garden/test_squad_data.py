@@ -160,3 +160,27 @@ def test_several_answers_are_allowed_for_evaluation(tmp_path):
 def test_windows_without_room_are_refused(values):
     with pytest.raises(ValueError, match="must be above"):
         squad_module.Windows(**values)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    content = json.dumps(squad([("The cat sat.", [("Who sat?", "cat", 4)])]))
+    (tmp_path / "plain.json").write_text(content)
+    (tmp_path / "mark.json").write_text("\ufeff" + content, "utf-8")
+    assert read_squad(tmp_path / "mark.json") == read_squad(tmp_path / "plain.json")
+
+
+def test_questions_without_an_answer_are_left_out_where_asked(tmp_path):
+    content = squad([("The cat sat.", [("Who sat?", "cat", 4)] * 3)])
+    questions = content["data"][0]["paragraphs"][0]["qas"]
+    questions[0]["answers"] = []
+    questions[2] |= {"is_impossible": True, "plausible_answers": [{"text": "x"}]}
+    path = tmp_path / "v2.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="--skip_unanswerable"):
+        read_squad(path)
+    (article,) = read_squad(path, True, skip_unanswerable=True)
+    assert [q["id"] for q in article["paragraphs"][0]["qas"]] == [questions[1]["id"]]
+    questions[1]["answers"] = []
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="holds no question"):
+        read_squad(path, skip_unanswerable=True)

@@ -145,7 +145,7 @@ def test_embedded_corpus_holds_whole_modules_out(tmp_path, monkeypatch):
         ("latin.txt", "one\ntwo\ncafé".encode("latin-1"), "latin.txt, line 3: not UTF-8"),
         ("plain.gz", b"not gzip", "plain.gz: can't be read"),
         ("cut.gz", gzip.compress(b"words " * 999, mtime=0)[:-9], "cut.gz: can't be read"),
-        ("folder", "folder", "folder: can't be read"),
+        ("folder", "folder", "folder: a folder; name its files, such as"),
     ],
 )
 def test_a_bad_file_is_named_with_its_fault(tmp_path, name, content, message):
@@ -165,8 +165,55 @@ def test_files_are_taken_plain_or_gzipped_by_name_or_glob(tmp_path, english):
     plain = corpus.text_files([tmp_path / "b.txt"])
     packed = corpus.text_files([str(tmp_path / "a*.gz")])
     assert (plain.train, plain.validation) == (packed.train, packed.validation)
-    both = corpus.text_files([str(tmp_path / "*"), str(tmp_path / "b.txt")])
-    assert both.train == packed.train + plain.train
+    (tmp_path / "c.txt").write_text("another")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "c.txt")
+    both = corpus.text_files([str(tmp_path / "*"), str(tmp_path / "folder/../b.txt")])
+    assert both.train == (*packed.train, "another")
+
+
+def test_the_same_text_is_taken_once(tmp_path, capsys):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("the same text " * 99)
+    both, one = (corpus.text_files([tmp_path / name]) for name in ("*.txt", "a.txt"))
+    assert both.train == one.train
+    assert f"b.txt: the same text as {tmp_path / 'a.txt'}, taken once" in capsys.readouterr().err
+
+
+def test_all_unusable_files_are_named_at_once(tmp_path, capsys):
+    for i in range(300):
+        (tmp_path / f"{i:03d}.txt").write_text(f"text {i} " * 30)
+    faults = {
+        "002.txt": (b"", "the file is empty"),
+        "100.txt": (b"a\0", "not a text file: it holds a zero byte at 1"),
+        "250.txt": ("caf\u00e9".encode("latin-1"), "not UTF-8 text"),
+    }
+    for name, (content, _) in faults.items():
+        (tmp_path / name).write_bytes(content)
+    patterns = [str(tmp_path / "*.txt")]
+    for given, missing in ((patterns, 0), ([*patterns, "nowhere.txt"], 1)):
+        with pytest.raises(corpus.TextError) as error:
+            corpus.text_files(given)
+        first, *lines = str(error.value).splitlines()
+        assert first.startswith(f"{3 + missing} input files can't be used; --skip_unusable goes on")
+        assert len(lines) == 3 + missing and all(len(line) < 200 for line in lines)
+        for name, (_, fault) in faults.items():
+            assert any(name in line and fault in line for line in lines)
+    parts = corpus.text_files(patterns, skip_unusable=True)
+    assert "text 0" in "".join(parts.train) and len(parts.name) < 300
+    assert parts.name.endswith("295 more")
+    assert len(re.findall("^skipped: ", capsys.readouterr().err, re.MULTILINE)) == 3
+    # A name that is no file's is a mistake all the same; and some text there must be.
+    with pytest.raises(corpus.TextError, match=r"^nowhere.txt: no such file$"):
+        corpus.text_files([*patterns, "nowhere.txt"], skip_unusable=True)
+    with pytest.raises(corpus.TextError, match=r"002.txt: the file is empty"):
+        corpus.text_files([tmp_path / "002.txt"], skip_unusable=True)
+
+
+def test_a_glob_that_matches_folders_only_is_named(tmp_path):
+    (tmp_path / "a.d").mkdir()
+    with pytest.raises(corpus.TextError, match=r"\*.d: matches folders only"):
+        corpus.text_files([str(tmp_path / "*.d")])
 
 
 @pytest.mark.parametrize("text", ["a b\nc " * 999, "oneword" * 99, "x " * 7, "é\u3000" * 5000])
@@ -174,7 +221,7 @@ def test_held_out_pieces_and_the_rest_are_the_whole_text(tmp_path, text):
     path = tmp_path / "t.txt"
     path.write_text(text, "utf-8")
     parts = corpus.text_files([path])
-    assert "".join(corpus._pieces(text, 100)) == text
+    assert "".join(corpus.cut(text, 100)) == text
     assert sum(map(len, parts.train + parts.validation)) == len(text)
     if len(text) > 1000:
         assert sum(map(len, parts.validation)) == pytest.approx(len(text) / 20, rel=0.2, abs=700)
