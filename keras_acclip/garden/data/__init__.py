@@ -1,4 +1,4 @@
-"""What the Model Garden's experiments train on, made out of text or out of SQuAD's files.
+"""What the Model Garden's experiments train on, made out of text, labelled texts or SQuAD's files.
 
 `python -m keras_acclip.garden.data` is the command; the functions behind it stand here.
 """
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from keras_acclip._utils import lazy
 
 if TYPE_CHECKING:
+    from keras_acclip.garden.data.classification import Sentences as Sentences
+    from keras_acclip.garden.data.classification import make_sentence_data as make_sentence_data
+    from keras_acclip.garden.data.labelled_files import read_labelled as read_labelled
     from keras_acclip.garden.data.pretraining import PACKAGES as PACKAGES
     from keras_acclip.garden.data.pretraining import make_pretraining_data as make_pretraining_data
     from keras_acclip.garden.data.questions import make_questions as make_questions
@@ -24,10 +27,13 @@ __all__ = [
     "PACKAGES",
     "DataError",
     "Recipe",
+    "Sentences",
     "Windows",
     "make_pretraining_data",
     "make_questions",
+    "make_sentence_data",
     "make_squad_data",
+    "read_labelled",
     "read_squad",
     "sentence_files",
 ]
@@ -37,6 +43,9 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy.attach(
         __name__,
         {
+            "Sentences": "classification",
+            "make_sentence_data": "classification",
+            "read_labelled": "labelled_files",
             "PACKAGES": "pretraining",
             "make_pretraining_data": "pretraining",
             "make_questions": "questions",

@@ -6,11 +6,14 @@
     python -m keras_acclip.garden.data questions --output questions
     python -m keras_acclip.garden.data squad --train questions/train.json \\
         --dev questions/dev.json --vocab data/vocab.txt --output squad
+    python -m keras_acclip.garden.data sentences --train train.tsv --dev dev.tsv \\
+        --vocab data/vocab.txt --output sentences
 
 `pretraining` makes a vocabulary and sharded TFRecords of masked pairs of segments out of text;
-`squad` makes TFRecords out of SQuAD v1.1 files; `questions` makes such files out of text. Each
-folder of TFRecords gets a `data.yaml` for `--config_file` of `python -m keras_acclip.garden.train`;
-name it last there. A command that was stopped goes on where it was when it is given again.
+`squad` makes TFRecords out of SQuAD files; `questions` makes such files out of text; `sentences`
+makes TFRecords out of labelled texts or pairs of texts, in TSV, CSV or JSON lines. Each folder of
+TFRecords gets a `data.yaml` for `--config_file` of `python -m keras_acclip.garden.train`; name it
+last there. A command that was stopped goes on where it was when it is given again.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keras_acclip._utils.commands import Parser, positive
+from keras_acclip.garden.data.classification import Sentences, make_sentence_data
 from keras_acclip.garden.data.pretraining import (
     PACKAGES,
     check_vocabulary,
@@ -38,7 +42,7 @@ from keras_acclip.garden.data.squad import Windows, make_squad_data
 from keras_acclip.text import corpus
 from keras_acclip.text.vocabulary import VocabularyError
 
-_Settings = TypeVar("_Settings", Recipe, Windows)
+_Settings = TypeVar("_Settings", Recipe, Sentences, Windows)
 _Add = Callable[..., Any]
 
 
@@ -65,6 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             _pretraining_options,
         ),
         ("squad", squad, "TFRecords out of SQuAD files", _squad_options),
+        ("sentences", sentences, "TFRecords out of labelled texts", _sentences_options),
         ("questions", questions, "SQuAD v1.1 files out of text", _questions_options),
     ):
         command = commands.add_parser(name, help=description, description=f"Makes {description}.")
@@ -143,6 +148,31 @@ def _squad_options(add: _Add) -> None:
     _shared_options(add)
 
 
+def _sentences_options(add: _Add) -> None:
+    default = Sentences()
+    what = "a .tsv or .csv file whose first line names the columns, or .jsonl"
+    add("--train", type=Path, required=True, metavar="FILE", help=f"{what}; to train on")
+    add("--dev", type=Path, required=True, metavar="FILE", help="the same, to evaluate on")
+    add("--vocab", type=Path, required=True, metavar="FILE", help="the encoder's vocabulary")
+    add(
+        "--text_fields",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="columns of one or two texts; default: the usual names, such as sentence1 sentence2, "
+        "premise hypothesis, text",
+    )
+    add("--label_field", metavar="NAME", help="default: the usual names, such as label")
+    add(
+        "--label_type",
+        choices=("int", "float"),
+        help="int for classes, float for numbers to predict; default: as the labels are",
+    )
+    add("--seq_length", type=positive, default=default.seq_length, help="default: %(default)s")
+    add("--seed", type=int, default=default.seed, help="of the order; default: %(default)s")
+    _shared_options(add)
+
+
 def _questions_options(add: _Add) -> None:
     _text_options(add)
     for part, most in (("train", 10_000), ("dev", 1000)):
@@ -202,6 +232,21 @@ def squad(options: argparse.Namespace) -> dict[str, int]:
         windows,
         options.processes,
         options.skip_unanswerable,
+    )
+
+
+def sentences(options: argparse.Namespace) -> dict[str, int]:
+    """Makes sentence prediction data."""
+    return make_sentence_data(
+        options.train,
+        options.dev,
+        options.vocab,
+        options.output,
+        _settings(Sentences, options),
+        options.text_fields,
+        options.label_field,
+        options.label_type,
+        options.processes,
     )
 
 

@@ -18,9 +18,18 @@ from official.nlp.tasks.masked_lm import MaskedLMTask
 
 from keras_acclip.garden import CheckpointError, Trainer, actions, flags, last_checkpoint, train
 from keras_acclip.garden import run as run_experiment
+from keras_acclip.garden.data import Sentences, make_sentence_data
 from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.noise import NoiseSample
-from tests.integration.garden.runs import ENCODER, overrides, parse, write_records, write_text
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS
+from tests.integration.garden.runs import (
+    ENCODER,
+    LENGTH,
+    overrides,
+    parse,
+    write_records,
+    write_text,
+)
 
 # The fixtures run once, in one process.
 pytestmark = pytest.mark.xdist_group("garden train")
@@ -286,6 +295,30 @@ def test_a_mistake_of_a_run_is_one_line_and_status_2(data, tmp_path, capsys):
     gin.clear_config()
     with pytest.raises(ExperimentError, match="no such file"):
         train.train(flags.read([*line, "--debug"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [("yes", "no"), ("0.5", "2")])
+def test_sentence_prediction_trains_from_a_table(labels, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "a", "cat", "dog"]))
+    rows = [f"a {word}\t{label}" for word, label in zip(("cat", "dog"), labels, strict=True)]
+    table = tmp_path / "rows.tsv"
+    table.write_text("\n".join(["text\tlabel", *rows * 20]))
+    made, length = tmp_path / "data", Sentences(seq_length=LENGTH)
+    make_sentence_data(table, table, tmp_path / "vocab.txt", made, length, processes=1)
+    changes = overrides({"input_path": ""}, steps=40)
+    changes["task"] = yaml.safe_load((made / "data.yaml").read_text())["task"]
+    changes["task"]["model"]["encoder"]["bert"] |= ENCODER | {"vocab_size": 8}
+    for part in ("train_data", "validation_data"):
+        changes["task"][part]["global_batch_size"] = 8
+    changes["trainer"]["validation_steps"] = 5
+    folder = tmp_path / "model"
+    run(changes, folder, "train_and_eval", experiment="acclip/bert_sentence_prediction")
+    metrics = json.loads((folder / "metrics.json").read_text())["validation"]
+    if labels[0] == "yes":
+        assert metrics["cls_accuracy"] == 1
+    else:
+        assert metrics["validation_loss"] < 0.1
 
 
 def test_noise_needs_whole_loops(data, tmp_path):

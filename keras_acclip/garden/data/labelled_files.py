@@ -1,0 +1,167 @@
+"""Files of labelled texts, or pairs of texts: TSV, CSV and JSON lines, every row checked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_acclip.garden.data.shards import DataError
+from keras_acclip.text.corpus import TextError, read_text
+
+TEXT_FIELDS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text",),
+    ("sentence",),
+    ("review",),
+)
+"""Names that the columns of one or two texts usually have; the first that a file has are taken."""
+LABEL_FIELDS = ("label", "labels", "gold_label", "label_id", "score", "similarity", "class")
+_DELIMITERS = {".tsv": "\t", ".csv": ","}
+_JSON = (".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A row: its texts, its label as it is written, and where it stands.
+
+    Attributes:
+        texts: One text, or two.
+        label: The label.
+        place: File and line, for messages.
+    """
+
+    texts: tuple[str, ...]
+    label: str
+    place: str
+
+
+def read_labelled(
+    path: str | Path, text_fields: Sequence[str] = (), label_field: str | None = None
+) -> list[Labelled]:
+    """Reads a file of labelled texts.
+
+    Args:
+        path: A `.tsv` or `.csv` file whose first line names the columns, or a `.jsonl` file with an
+            object a line; plain UTF-8, or gzip where `.gz` is added to the name. A TSV file has no
+            quotation marks around its cells, as GLUE's have none.
+        text_fields: Names of the columns of one or two texts. Default: the first of `TEXT_FIELDS`
+            that the file has.
+        label_field: Name of the label's column. Default: the first of `LABEL_FIELDS` that the file
+            has.
+
+    Returns:
+        The rows, in their order.
+
+    Raises:
+        DataError: If the file can't be read, has not these columns, or a row is broken or empty;
+            the message has the line.
+
+    Example:
+
+    >>> rows = read_labelled("train.tsv")
+    >>> rows[0].texts, rows[0].label
+    (('A cat sat.', 'Something sat.'), 'entailment')
+    """
+    path = Path(path)
+    kind = next((s.lower() for s in reversed(path.suffixes) if s.lower() != ".gz"), "")
+    if kind not in (*_DELIMITERS, *_JSON):
+        raise DataError(
+            f"{path}: the name must end in .tsv, .csv or .jsonl (or that and .gz), for the form"
+        )
+    try:
+        content = read_text(path)
+    except TextError as error:
+        raise DataError(str(error)) from error
+    if kind in _JSON:
+        records = _json_records(path, content)
+    else:
+        records = _table_records(path, content, _DELIMITERS[kind])
+    rows: list[Labelled] = []
+    fields: tuple[str, ...] = tuple(text_fields)
+    for place, record in records:
+        fields = fields or _texts(place, record)
+        label_field = label_field or _label(place, record)
+        texts = tuple(_cell(place, record, name) for name in fields)
+        rows.append(Labelled(texts, _cell(place, record, label_field), place))
+    if not rows:
+        raise DataError(f"{path}: holds no row")
+    return rows
+
+
+def _table_records(path: Path, content: str, delimiter: str) -> Iterator[tuple[str, dict]]:
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    lines = io.StringIO(content, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    names: list[str] | None = None
+    try:
+        for row in reader:
+            place = f"{path}, line {reader.line_num}"
+            if not row:
+                continue
+            if names is None:
+                names = [name.strip() for name in row]
+                if len(set(names)) < len(names):
+                    raise DataError(f"{place}: two columns have one name: {', '.join(names)}")
+                continue
+            if len(row) != len(names):
+                raise DataError(
+                    f"{place}: has {len(row)} cells, where the first line has {len(names)}"
+                )
+            yield place, dict(zip(names, row, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _json_records(path: Path, content: str) -> Iterator[tuple[str, dict]]:
+    for number, line in enumerate(content.split("\n"), 1):
+        place = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{place}, column {error.colno}: not JSON: {error.msg}") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{place}: must be an object with the texts and the label")
+        yield place, record
+
+
+def _texts(place: str, record: dict) -> tuple[str, ...]:
+    for names in TEXT_FIELDS:
+        if all(name in record for name in names):
+            return names
+    raise DataError(
+        f"{place}: which columns hold the texts? There are {', '.join(map(str, record))}. "
+        "--text_fields names one or two"
+    )
+
+
+def _label(place: str, record: dict) -> str:
+    for name in LABEL_FIELDS:
+        if name in record:
+            return name
+    raise DataError(
+        f"{place}: which column holds the label? There are {', '.join(map(str, record))}. "
+        "--label_field names it"
+    )
+
+
+def _cell(place: str, record: dict, name: str) -> str:
+    if name not in record:
+        raise DataError(f"{place}: there is no {name!r}, but {', '.join(map(str, record))}")
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{place}: {name!r} must be a text or a number. Received: {value!r}")
+    if not str(value).strip():
+        raise DataError(f"{place}: {name!r} is empty")
+    return str(value).strip()

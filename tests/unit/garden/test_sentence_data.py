@@ -1,0 +1,180 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+import yaml
+from official.core import task_factory
+from official.nlp.tools import tokenization
+
+from keras_acclip.garden.data import command
+from keras_acclip.garden.data.classification import Sentences, label_classes, make_sentence_data
+from keras_acclip.garden.data.labelled_files import Labelled, read_labelled
+from keras_acclip.garden.data.shards import DataError
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS
+from tests.unit.garden.samples import examples, task_of
+
+WORDS = ("a", "cat", "sat", "dog", "ran", ".", "not")
+
+
+@pytest.fixture
+def vocab(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*SPECIAL_TOKENS, *WORDS]))
+    return path
+
+
+def write(path, rows, fields=("sentence1", "sentence2", "label")):
+    if path.suffix == ".jsonl":
+        lines = [json.dumps(dict(zip(fields, row, strict=True))) for row in rows]
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        lines = [mark.join(map(str, row)) for row in (fields, *rows)]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+PAIRS = [("A cat sat.", "A dog ran.", "no"), ("A dog ran.", "Not a cat.", "yes")] * 5
+
+
+@pytest.mark.parametrize("form", ["tsv", "csv", "jsonl"])
+def test_the_three_forms_are_read_alike(tmp_path, form):
+    path = write(tmp_path / f"a.{form}", PAIRS)
+    rows = read_labelled(path)
+    assert [(*row.texts, row.label) for row in rows] == PAIRS
+    first = 1 if form == "jsonl" else 2
+    assert rows[3].place == f"{path}, line {first + 3}"
+    packed = tmp_path / f"b.{form}.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + path.read_bytes()))
+    assert [row.texts for row in read_labelled(packed)] == [row.texts for row in rows]
+
+
+def test_quotation_marks_are_a_csvs_only(tmp_path):
+    cell = '"A ""cat"", sat."'
+    csv_rows = read_labelled(write(tmp_path / "a.csv", [(cell, 1)], ("text", "label")))
+    assert csv_rows[0].texts == ('A "cat", sat.',)
+    tsv_rows = read_labelled(write(tmp_path / "a.tsv", [('A "cat', 1)], ("text", "label")))
+    assert tsv_rows[0].texts == ('A "cat',)
+
+
+def test_columns_are_found_by_usual_names_or_named(tmp_path):
+    row = ("7", "A cat.", "A dog.", "x", "y")
+    names = ("id", "premise", "hypothesis", "label", "story")
+    path = write(tmp_path / "a.tsv", [row], names)
+    (found,) = read_labelled(path)
+    assert (found.texts, found.label) == (("A cat.", "A dog."), "x")
+    (found,) = read_labelled(path, ["story"], "id")
+    assert (found.texts, found.label) == (("y",), "7")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "text\tlabel\n", r"a.txt: the name must end in .tsv, .csv or .jsonl"),
+        ("a.tsv", "", r"a.tsv: the file is empty"),
+        ("a.tsv", "text\tlabel\n", r"a.tsv: holds no row"),
+        ("a.tsv", "text\tlabel\na\n", r"line 2: has 1 cells, where the first line has 2"),
+        ("a.tsv", "text\tlabel\na\t1\n\nb\tc\td\n", r"line 4: has 3 cells"),
+        ("a.tsv", "text\ttext\na\t1\n", r"line 1: two columns have one name"),
+        ("a.tsv", "text\tlabel\n \t1\n", r"line 2: 'text' is empty"),
+        ("a.tsv", "text\tlabel\na\t\n", r"line 2: 'label' is empty"),
+        ("a.tsv", "story\tlabel\na\t1\n", r"which columns hold the texts\? There are story, label"),
+        ("a.tsv", "text\tkind\na\t1\n", r"which column holds the label\? There are text, kind"),
+        ("a.csv", 'text,label\n"a,1\n', r"a.csv, line 2: unexpected end"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"a.jsonl, line 2, column 8: not JSON"),
+        ("a.jsonl", "[1]\n", r"line 1: must be an object"),
+        ("a.jsonl", '{"text": ["a"], "label": 1}\n', r"'text' must be a text or a number.*\['a'\]"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', r"'label' must be a text or a number.*None"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a"}\n', r"line 2: there is no 'label'"),
+        ("a.csv", b"text,label\na,\xff\n", r"a.csv, line 2: not UTF-8"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        read_labelled(path)
+
+
+def labelled(*labels):
+    return [Labelled(("a",), label, f"f, line {i}") for i, label in enumerate(labels, 1)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "classes"),
+    [
+        (("yes", "no", "yes"), None, ("no", "yes")),
+        (("10", "9", "-1"), None, ("-1", "9", "10")),
+        (("0.5", "1", "2"), None, ()),
+        (("1", "2"), "float", ()),
+        (("0.5", "1.5"), "int", ("0.5", "1.5")),
+        (("0.5", "x"), None, ("0.5", "x")),
+    ],
+)
+def test_classes_or_numbers(labels, kind, classes):
+    assert label_classes(labelled(*labels), labelled(labels[0]), kind) == classes
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "kind", "message"),
+    [
+        (("a", "a"), ("a",), None, r"f, line 1: all rows have one label, 'a'"),
+        (("a", "b"), ("a", "c"), None, r"f, line 2: the label 'c' is none of the training's: a, b"),
+        (("0.5", "1"), ("x",), None, r"f, line 1: the label must be a number. Received: 'x'"),
+        (("1", "nan"), ("1",), "float", r"f, line 2: the label must be a number"),
+    ],
+)
+def test_labels_that_cant_be_are_named(train, dev, kind, message):
+    with pytest.raises(DataError, match=message):
+        label_classes(labelled(*train), labelled(*dev), kind)
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_the_task_reads_the_texts_and_labels(tmp_path, vocab, numbers):
+    labels = {"no": 0.25, "yes": 2.0} if numbers else {"no": 0, "yes": 1}
+    rows = [(a, b, labels[c] if numbers else c) for a, b, c in PAIRS]
+    train, dev = write(tmp_path / "train.tsv", rows), write(tmp_path / "dev.jsonl", rows[:3])
+    output = tmp_path / "out"
+    made = make_sentence_data(train, dev, vocab, output, Sentences(seq_length=16), processes=1)
+    assert made == {"train": 10, "dev": 3} | ({} if numbers else {"classes": 2})
+    assert (output / "labels.txt").read_text() == ("" if numbers else "no\nyes\n")
+    tokenizer = tokenization.FullTokenizer(str(vocab))
+    expected = sorted(
+        (
+            tokenizer.convert_tokens_to_ids(
+                ["[CLS]", *tokenizer.tokenize(a), "[SEP]", *tokenizer.tokenize(b), "[SEP]"]
+            ),
+            labels[c],
+        )
+        for a, b, c in PAIRS
+    )
+    found = []
+    for example in examples(output.glob("train-*.tfrecord")):
+        length = example["input_mask"].sum()
+        assert not example["input_ids"][length:].any() and len(example["input_ids"]) == 16
+        found.append((list(example["input_ids"][:length]), float(example["label_ids"][0])))
+    assert sorted(found) == expected
+    task = task_of(
+        "acclip/bert_sentence_prediction", yaml.safe_load((output / "data.yaml").read_text())
+    )
+    assert task.model.num_classes == (1 if numbers else 2)
+    assert task.model.encoder.bert.vocab_size == len(vocab.read_text().split())
+    task.validation_data.override({"global_batch_size": 3})
+    batch = next(iter(task_factory.get_task(task).build_inputs(task.validation_data)))
+    assert batch["input_word_ids"].shape == (3, 16)
+    expected_labels = [labels[c] for *_, c in PAIRS[:3]]
+    np.testing.assert_allclose(sorted(batch["label_ids"]), sorted(expected_labels))
+
+
+def test_the_command_and_its_mistakes(tmp_path, vocab, capsys):
+    train, dev = write(tmp_path / "train.csv", PAIRS), write(tmp_path / "dev.csv", PAIRS[:2])
+    line = ["sentences", "--train", str(train), "--dev", str(dev), "--vocab", str(vocab)]
+    line += ["--output", str(tmp_path / "out"), "--seq_length", "16", "--processes", "1"]
+    assert command.main(line) == 0
+    assert "10 train, 2 dev, 2 classes" in capsys.readouterr().out
+    assert command.main([*line, "--label_field", "nope"]) == 2
+    assert "line 2: there is no 'nope', but sentence1" in capsys.readouterr().err
+    assert command.main([*line, "--seq_length", "7"]) == 2
+    assert "`seq_length` must be at least 8" in capsys.readouterr().err
+    assert command.main([*line, "--text_fields", "a", "b", "c"]) == 2
+    assert "--text_fields takes one or two" in capsys.readouterr().err
