@@ -160,7 +160,7 @@ def label_classes(
         return ()
     classes = tuple(sorted(labels, key=int) if whole else sorted(labels))
     if len(classes) < 2:
-        raise DataError(f"{train[0].place}: all rows have one label, {classes[0]!r}")
+        raise DataError(f"{train[0].place}: all rows have one label, {train[0].label!r}")
     for row in dev:
         if row.label not in labels:
             raise DataError(
@@ -184,11 +184,12 @@ def _write_examples(path: str, task: _Task) -> None:
     examples = [
         classifier_data_lib.InputExample(
             guid=row.place,
-            text_a=row.texts[0],
-            text_b=row.texts[1] if len(row.texts) > 1 else None,
+            text_a=text,
+            text_b=next(iter(pair), None),
             label=row.label if task.classes else float(row.label),
         )
         for row in task.rows
+        for text, *pair in [row.texts]
     ]
     classifier_data_lib.file_based_convert_examples_to_features(
         examples,

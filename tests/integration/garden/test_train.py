@@ -306,12 +306,21 @@ def test_sentence_prediction_trains_from_a_table(labels, tmp_path):
     table.write_text("\n".join(["text\tlabel", *rows * 20]))
     made, length = tmp_path / "data", Sentences(seq_length=LENGTH)
     make_sentence_data(table, table, tmp_path / "vocab.txt", made, length, processes=1)
-    changes = overrides({"input_path": ""}, steps=40)
+    changes = overrides({"input_path": ""}, steps=300, steps_per_loop=50)
     changes["task"] = yaml.safe_load((made / "data.yaml").read_text())["task"]
-    changes["task"]["model"]["encoder"]["bert"] |= ENCODER | {"vocab_size": 8}
+    changes["task"]["model"]["encoder"]["bert"] |= ENCODER | {
+        "vocab_size": 8,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "dropout_rate": 0.0,
+        "attention_dropout_rate": 0.0,
+    }
     for part in ("train_data", "validation_data"):
         changes["task"][part]["global_batch_size"] = 8
     changes["trainer"]["validation_steps"] = 5
+    optimizer = changes["trainer"]["optimizer_config"]
+    optimizer["optimizer"] = {"type": "adamw"}
+    optimizer["learning_rate"]["polynomial"] = {"initial_learning_rate": 1e-3, "decay_steps": 1000}
     folder = tmp_path / "model"
     run(changes, folder, "train_and_eval", experiment="acclip/bert_sentence_prediction")
     metrics = json.loads((folder / "metrics.json").read_text())["validation"]
