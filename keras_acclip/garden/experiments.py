@@ -11,12 +11,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 import yaml
 from official.core import config_definitions, exp_factory, task_factory
 from official.nlp.configs import bert, finetuning_experiments, pretraining_experiments  # noqa: F401
 from official.nlp.data import pretrain_text_dataloader
-from official.nlp.tasks import masked_lm
+from official.nlp.tasks import masked_lm, sentence_prediction
 from official.vision.configs import image_classification  # noqa: F401
 
 from keras_acclip.garden import configs
@@ -24,6 +25,8 @@ from keras_acclip.garden import configs
 __all__ = [
     "MaskedLMConfig",
     "MaskedLMTask",
+    "SentencePredictionConfig",
+    "SentencePredictionTask",
     "bert_pretraining",
     "bert_pretraining_text",
     "bert_sentence_prediction",
@@ -79,6 +82,34 @@ class MaskedLMTask(masked_lm.MaskedLMTask):
         # Made in the first step instead, on a replica's thread, the heads would not heed the seed.
         model(model.inputs)
         return model
+
+
+@dataclasses.dataclass
+class SentencePredictionConfig(sentence_prediction.SentencePredictionConfig):
+    """Config of the Model Garden's sentence prediction, whose numbers are compared one by one."""
+
+
+@task_factory.register_task_cls(SentencePredictionConfig)
+class SentencePredictionTask(sentence_prediction.SentencePredictionTask):
+    """The Model Garden's sentence prediction, right also where numbers are predicted.
+
+    The Model Garden's subtracts every label of a batch from every prediction, so that its models
+    learn the labels' mean.
+    """
+
+    def build_losses(
+        self, labels: Any, model_outputs: tf.Tensor, aux_losses: Any = None
+    ) -> tf.Tensor:
+        """Returns the mean loss of a batch.
+
+        Args:
+            labels: Dict with the labels, of shape `(batch,)`, under the task's `label_field`.
+            model_outputs: Logits, of shape `(batch, num_classes)`.
+            aux_losses: Losses that the model adds.
+        """
+        if self.task_config.model.num_classes == 1:
+            labels = {self.label_field: tf.reshape(labels[self.label_field], [-1, 1])}
+        return super().build_losses(labels, model_outputs, aux_losses)
 
 
 _Factory = Callable[[], config_definitions.ExperimentConfig]
@@ -144,7 +175,12 @@ def bert_squad() -> config_definitions.ExperimentConfig:
 @_experiment("acclip/bert_sentence_prediction")
 def bert_sentence_prediction() -> config_definitions.ExperimentConfig:
     """Classification of a sentence or a pair; set `num_classes`, steps and warm-up for the data."""
-    experiment = _with_our_optimizers(exp_factory.get_exp_config("bert/sentence_prediction"))
+    experiment = exp_factory.get_exp_config("bert/sentence_prediction")
+    data = experiment.task
+    experiment.task = SentencePredictionConfig(
+        train_data=data.train_data, validation_data=data.validation_data
+    )
+    experiment = _with_our_optimizers(experiment)
     # As in the BERT paper's GLUE runs, the steps being those of MNLI, the largest: 3 epochs.
     steps = 3 * 392_702 // 32
     experiment.override(

@@ -306,7 +306,8 @@ def test_sentence_prediction_trains_from_a_table(labels, tmp_path):
     table.write_text("\n".join(["text\tlabel", *rows * 20]))
     made, length = tmp_path / "data", Sentences(seq_length=LENGTH)
     make_sentence_data(table, table, tmp_path / "vocab.txt", made, length, processes=1)
-    changes = overrides({"input_path": ""}, steps=300, steps_per_loop=50)
+    every = dict.fromkeys(("steps_per_loop", "summary_interval", "checkpoint_interval"), 50)
+    changes = overrides({"input_path": ""}, steps=300, validation_interval=100, **every)
     changes["task"] = yaml.safe_load((made / "data.yaml").read_text())["task"]
     changes["task"]["model"]["encoder"]["bert"] |= ENCODER | {
         "vocab_size": 8,

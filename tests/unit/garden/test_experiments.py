@@ -1,7 +1,9 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from official.core import task_factory, train_utils
 from official.modeling.optimization import OptimizerFactory, legacy_adamw
@@ -148,3 +150,12 @@ def test_a_tiny_model_is_built_for_every_task(experiment):
     task = task_factory.get_task(params.task)
     assert task.build_model().trainable_variables
     assert params.task == parse(experiment, "bert_tiny").task
+
+
+def test_numbers_are_predicted_one_by_one():
+    config = experiments.bert_sentence_prediction().task
+    task = task_factory.get_task(config.replace(model={"num_classes": 1}))
+    labels = np.array([1.0, 2.0, 4.0], np.float32)
+    outputs = np.array([[1.5], [2.0], [3.0]], np.float32)
+    loss = task.build_losses({"label_ids": tf.constant(labels)}, tf.constant(outputs))
+    np.testing.assert_allclose(loss, np.mean((outputs[:, 0] - labels) ** 2), rtol=1e-6)
