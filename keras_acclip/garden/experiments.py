@@ -14,12 +14,14 @@ from typing import Any
 import tf_keras
 import yaml
 from official.core import config_definitions, exp_factory, task_factory
+from official.modeling import optimization
 from official.nlp.configs import bert, finetuning_experiments, pretraining_experiments  # noqa: F401
 from official.nlp.data import pretrain_text_dataloader
 from official.nlp.tasks import masked_lm
 from official.vision.configs import image_classification  # noqa: F401
 
 from keras_acclip.garden import configs
+from keras_acclip.garden.configs import optimizers  # noqa: F401  (registers them)
 
 __all__ = [
     "MaskedLMConfig",
@@ -99,7 +101,7 @@ def _with_our_optimizers(
     experiment: config_definitions.ExperimentConfig, *names: str
 ) -> config_definitions.ExperimentConfig:
     """Puts our choice of optimizers into an experiment, then layers the shipped files `names`."""
-    experiment.trainer.optimizer_config = configs.OptimizationConfig(
+    experiment.trainer.optimizer_config = optimization.OptimizationConfig(
         {"warmup": {"type": "polynomial"}}
     )
     for name in (*_OPTIMIZERS, *names):
