@@ -158,8 +158,11 @@ class Trainer(base_trainer.Trainer):
 
     def _accumulate(self, iterator: Iterator[Any]) -> None:
         """Runs one step of several micro-batches."""
-        add: Any = lambda inputs: self._accumulator.add(inputs, self.train_metrics)
-        apply: Any = self._accumulator.apply
+
+        def add(inputs: Any) -> Any:
+            return self._accumulator.add(inputs, self.train_metrics)
+
+        apply = self._accumulator.apply
         on_gpus = self.config.runtime.enable_xla and self.config.runtime.num_gpus > 0
         if self._compiles_on_cpu or on_gpus:
             add, apply = (tf.function(part, jit_compile=True) for part in (add, apply))

@@ -27,7 +27,7 @@ OPTIMIZERS = {
 CASES = (*OPTIMIZERS, "huge gradient")
 HUGE = 1e6
 DROPOUT = {"dropout_rate": 0, "attention_dropout_rate": 0}
-WORKERS = {"runtime": {"num_gpus": 0, "all_reduce_alg": "ring"}}
+WORKERS = {"runtime": {"num_gpus": 0, "all_reduce_alg": "ring", "mixed_precision_dtype": "float32"}}
 
 
 def parameters(case, data, runtime="cpu", steps=20):
