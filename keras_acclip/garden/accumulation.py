@@ -77,7 +77,6 @@ class Accumulator:
     ) -> None:
         self._task, self._model, self._optimizer = task, model, optimizer
         self._steps = steps
-        # By the variables of the replica that is running, of which each has its own sum.
         self._variables = list(model.trainable_variables)
         self._sums = [_sum_of(variable) for variable in self._variables]
         self._trained: list[int] = []
@@ -93,10 +92,10 @@ class Accumulator:
         Raises:
             ValueError: If the task trains a variable that is not one of the model's.
         """
-        recorder = _Recorder(self._optimizer)
+        recorder: Any = _Recorder(self._optimizer)
         logs = self._task.train_step(inputs, model=self._model, optimizer=recorder, metrics=metrics)
         places = {variable.ref(): i for i, variable in enumerate(self._variables)}
-        pairs = [pair for pair in recorder._self_pairs if pair[0] is not None]
+        pairs: list[Any] = [pair for pair in recorder._self_pairs if pair[0] is not None]
         strangers = [variable.name for _, variable in pairs if variable.ref() not in places]
         if strangers or not pairs:
             raise ValueError(
@@ -105,7 +104,7 @@ class Accumulator:
             )
         for gradient, variable in pairs:
             place = places[variable.ref()]
-            dense: Any = tf.convert_to_tensor(gradient)
+            dense = tf.convert_to_tensor(gradient)
             self._sums[place].assign_add(tf.cast(dense, self._sums[place].dtype))
         self._trained = sorted(places[variable.ref()] for _, variable in pairs)
         self._arguments = recorder._self_arguments

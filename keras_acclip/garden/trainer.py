@@ -74,6 +74,7 @@ class Trainer(base_trainer.Trainer):
             and self._one_device
             and not isinstance(strategy, tf.distribute.TPUStrategy)
         )
+        _build(model)
         self._micro_batches = 1
         if train:
             replicas = strategy.num_replicas_in_sync
@@ -214,3 +215,13 @@ def is_one_device(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy trains one replica, step after step."""
     asynchronous = isinstance(strategy, tf.distribute.experimental.ParameterServerStrategy)
     return strategy.num_replicas_in_sync == 1 and not asynchronous
+
+
+def _build(model: tf_keras.Model) -> None:
+    """Makes the variables that a model's layers would make in their first step, where it can.
+
+    The optimizer could not know them, and drawn on a replica's thread they would not heed the seed.
+    """
+    inputs = getattr(model, "inputs", None)
+    if inputs and not all(layer.built for layer in compat.flat_layers(model)):
+        model(inputs)

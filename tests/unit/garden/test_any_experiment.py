@@ -133,28 +133,3 @@ def test_one_import_is_enough_before_and_after_the_model_garden(garden_first):
     first, second = lines if garden_first else lines[::-1]
     code = IN_ANY_ORDER.format(first=first, second=second, loaded=not garden_first)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("driver", "experiment"),
-    [
-        ("official.nlp.train", "bert/sentence_prediction"),
-        ("official.vision.train", "resnet_imagenet"),
-    ],
-)
-def test_the_model_gardens_drivers_take_them(driver, experiment, tmp_path):
-    """They end where there are no data, after they have made the optimizer."""
-    base = tmp_path / "base.yaml"
-    base.write_text(yaml.safe_dump(STOCK[experiment]))
-    command = [
-        *(sys.executable, "-m", driver, f"--experiment={experiment}", "--mode=train"),
-        "--gin_params=import keras_acclip.garden",
-        f"--config_file={base}",
-        f"--model_dir={tmp_path}",
-        "--params_override=trainer.optimizer_config.optimizer.type=acclip",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
-    assert params["trainer"]["optimizer_config"]["optimizer"]["type"] == "acclip"
-    assert "valid key" not in done.stderr
