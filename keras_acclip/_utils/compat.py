@@ -19,9 +19,12 @@ Subclasses also override hooks that their base classes call and that are private
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import inspect
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_acclip._utils.typing import Array, Variable
@@ -448,3 +451,77 @@ def set_latest_checkpoint(manager: tf.train.CheckpointManager, path: str | None)
         path: The checkpoint's prefix, or `None` for none.
     """
     manager._latest_checkpoint = path
+
+
+def add_fields(config: Any, fields: Mapping[str, tuple[Any, Callable[[], Any]]]) -> None:
+    """Adds fields to a class of the Model Garden's configs, its subclasses, and instances of them.
+
+    `Config._override` and the generated methods of a dataclass: a field of a config can be
+    overridden by its name, and the Model Garden's own experiments name their configs' classes, so
+    that a subclass would change none of them.
+
+    Instances made before get the fields where they are first read. A field that is there stays.
+
+    Args:
+        config: A subclass of `base_config.Config`.
+        fields: From the name of a field to its type and a function that makes its default.
+    """
+    new = {name: field for name, field in fields.items() if name not in _dataclass_fields(config)}
+    for name, (kind, default) in new.items():
+        config.__annotations__[name] = kind
+        setattr(config, name, dataclasses.field(default_factory=default))
+    if new:
+        _make_dataclass_again(config)
+        _complete_older_instances(config, {name: default for name, (_, default) in new.items()})
+
+
+def _dataclass_fields(config: Any) -> dict[str, Any]:
+    # Those of `dataclasses.fields`, and the arguments that only `__init__` takes.
+    return config.__dataclass_fields__
+
+
+def _make_dataclass_again(config: Any) -> None:
+    """Generates a dataclass's methods anew, and its subclasses', as their fields have changed."""
+    chosen = vars(config).get("__dataclass_params__")
+    if chosen is not None:
+        for name, field in _dataclass_fields(config).items():
+            if name in inspect.get_annotations(config):
+                setattr(config, name, field)
+        for name in ("__init__", "__repr__", "__eq__"):
+            method = vars(config).get(name)
+            if inspect.isfunction(method) and _is_generated(method):
+                delattr(config, name)
+        arguments = ("init", "repr", "eq", "unsafe_hash", "frozen")
+        dataclasses.dataclass(**{a: getattr(chosen, a) for a in arguments})(config)
+    for subclass in config.__subclasses__():
+        _make_dataclass_again(subclass)
+
+
+def _is_generated(method: Any) -> bool:
+    return inspect.unwrap(method).__code__.co_filename == "<string>"
+
+
+def _complete_older_instances(config: Any, defaults: Mapping[str, Callable[[], Any]]) -> None:
+    def complete(instance: Any) -> None:
+        for name in defaults.keys() - vars(instance).keys():
+            vars(instance)[name] = defaults[name]()
+
+    def completing(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def completed(self: Any, *args: Any, **kwargs: Any) -> Any:
+            complete(self)
+            return method(self, *args, **kwargs)
+
+        return completed
+
+    for name in ("_override", "as_dict", "get", "__contains__"):
+        setattr(config, name, completing(getattr(config, name)))
+    missing = config.__getattr__
+
+    def __getattr__(self: Any, name: str) -> Any:
+        if name not in defaults:
+            return missing(self, name)
+        complete(self)
+        return vars(self)[name]
+
+    config.__getattr__ = __getattr__

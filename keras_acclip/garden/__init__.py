@@ -1,5 +1,8 @@
 """The TensorFlow Model Garden with the paper's optimizers: configs, experiments, data, training.
 
+Importing it, before or after the Model Garden, makes `acclip`, `gclip`, `cclip` and `clip` valid
+optimizer types in every experiment.
+
 `python -m keras_acclip.garden.data` makes data, `.train` is the Model Garden's driver with this
 package's experiments, `.compare` puts finished runs beside each other. Importing
 `keras_acclip.garden.experiments` registers the experiments for a program of your own.
@@ -9,8 +12,11 @@ The public names load where they are first used, as the Model Garden takes secon
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from typing import TYPE_CHECKING
+
+import wrapt
 
 from keras_acclip._utils import lazy
 
@@ -30,6 +36,13 @@ if importlib.util.find_spec("official") is None:
     raise ImportError(
         "keras_acclip.garden needs the TensorFlow Model Garden: pip install 'keras-acclip[garden]'"
     )
+
+
+@wrapt.when_imported("official.modeling.optimization")
+def _extend(_: object) -> None:
+    """Adds the optimizers to the Model Garden's, once it is there: it takes seconds to import."""
+    importlib.import_module("keras_acclip.garden.configs.optimizers")
+
 
 __all__ = [
     "CheckpointError",

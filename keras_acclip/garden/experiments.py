@@ -8,19 +8,21 @@ override away: `trainer.optimizer_config.optimizer.type=adamw`.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 import yaml
 from official.core import config_definitions, exp_factory, task_factory
+from official.modeling import optimization
 from official.nlp.configs import bert, finetuning_experiments, pretraining_experiments  # noqa: F401
 from official.nlp.data import pretrain_text_dataloader
 from official.nlp.tasks import masked_lm, sentence_prediction
 from official.vision.configs import image_classification  # noqa: F401
 
 from keras_acclip.garden import configs
+from keras_acclip.garden.configs import optimizers  # noqa: F401  (registers them)
 
 __all__ = [
     "MaskedLMConfig",
@@ -65,7 +67,7 @@ class MaskedLMConfig(masked_lm.MaskedLMConfig):
 
 @task_factory.register_task_cls(MaskedLMConfig)
 class MaskedLMTask(masked_lm.MaskedLMTask):
-    """The Model Garden's masked-LM task, whose heads can be as wide as the encoder."""
+    """The Model Garden's masked-LM task, with heads as wide as the encoder and a scaled loss."""
 
     def build_model(self, params: bert.PretrainerConfig | None = None) -> tf_keras.Model:
         """Returns the pretraining model.
@@ -82,6 +84,41 @@ class MaskedLMTask(masked_lm.MaskedLMTask):
         # Made in the first step instead, on a replica's thread, the heads would not heed the seed.
         model(model.inputs)
         return model
+
+    def train_step(
+        self,
+        inputs: Any,
+        model: tf_keras.Model,
+        optimizer: Any,
+        metrics: Sequence[tf_keras.metrics.Metric],
+    ) -> dict[str, Any]:
+        """Takes a step as the Model Garden's tasks do: with the loss scaled, which its own lacks.
+
+        Args:
+            inputs: A batch, as a dict of tensors.
+            model: The pretraining model.
+            optimizer: What trains it; one of `tf_keras.mixed_precision` scales the loss.
+            metrics: What is updated.
+
+        Returns:
+            The loss.
+        """
+        scales = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            loss = self.build_losses(inputs, outputs, metrics, model.losses)
+            part = loss
+            if self.task_config.scale_loss:
+                part = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            if scales:
+                part = optimizer.get_scaled_loss(part)
+        variables = model.trainable_variables
+        gradients = tape.gradient(part, variables)
+        if scales:
+            gradients = optimizer.get_unscaled_gradients(gradients)
+        optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+        self.process_metrics(metrics, inputs, outputs)
+        return {self.loss: loss}
 
 
 @dataclasses.dataclass
@@ -130,7 +167,7 @@ def _with_our_optimizers(
     experiment: config_definitions.ExperimentConfig, *names: str
 ) -> config_definitions.ExperimentConfig:
     """Puts our choice of optimizers into an experiment, then layers the shipped files `names`."""
-    experiment.trainer.optimizer_config = configs.OptimizationConfig(
+    experiment.trainer.optimizer_config = optimization.OptimizationConfig(
         {"warmup": {"type": "polynomial"}}
     )
     for name in (*_OPTIMIZERS, *names):

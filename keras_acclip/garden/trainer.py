@@ -11,6 +11,7 @@ import tf_keras
 from official.core import base_task, base_trainer, config_definitions
 
 from keras_acclip._utils import compat
+from keras_acclip.garden import accumulation
 from keras_acclip.garden.input_position import InputPosition
 
 
@@ -19,6 +20,10 @@ class Trainer(base_trainer.Trainer):
 
     On one device its checkpoints hold the position in the training data. Where `runtime.enable_xla`
     is set, a step is one XLA computation on a CPU too; the Model Garden's is so on a GPU alone.
+
+    With `trainer.gradient_accumulation_steps` above 1, a step takes that many micro-batches, which
+    together are the `task.train_data.global_batch_size` examples of a batch, and applies the mean
+    of their gradients once. `config` is then that of the micro-batches.
 
     Args:
         config: The experiment's parameters.
@@ -32,6 +37,10 @@ class Trainer(base_trainer.Trainer):
         checkpoint_exporter: Keeps the best checkpoint, as
             `train_utils.maybe_create_best_ckpt_exporter` makes it. Default: none.
         seed: Seed of dropout; a whole number. Defaults to 0.
+
+    Raises:
+        TypeError: If `trainer.gradient_accumulation_steps` is no whole number.
+        ValueError: If it is below 1, or does not divide the batch.
 
     Example:
 
@@ -65,6 +74,11 @@ class Trainer(base_trainer.Trainer):
             and self._one_device
             and not isinstance(strategy, tf.distribute.TPUStrategy)
         )
+        _build(model)
+        self._micro_batches = 1
+        if train:
+            replicas = strategy.num_replicas_in_sync
+            self._micro_batches, config = accumulation.micro_batches(config, replicas)
         super().__init__(
             config,
             task,
@@ -82,6 +96,10 @@ class Trainer(base_trainer.Trainer):
         if train:
             # Slots made in the first step would have it traced a second time.
             compat.create_slots(self.optimizer, self.model.trainable_variables)
+            if self._micro_batches > 1:
+                self._accumulator = accumulation.Accumulator(
+                    task, model, self.optimizer, self._micro_batches
+                )
             if train_dataset is None:
                 self._from_the_start = self.train_dataset
                 self.train_dataset = _Inputs(self._open_inputs)
@@ -121,6 +139,9 @@ class Trainer(base_trainer.Trainer):
         Args:
             iterator: Iterator over the training data.
         """
+        if self._micro_batches > 1:
+            self._accumulate(iterator)
+            return
         self._seed_random_layers()
         if not self._compiles_on_cpu:
             super().train_step(iterator)
@@ -136,16 +157,44 @@ class Trainer(base_trainer.Trainer):
 
         self.strategy.run(step, args=(self.next_train_inputs(iterator),))
 
+    def _accumulate(self, iterator: Iterator[Any]) -> None:
+        """Runs one step of several micro-batches."""
+
+        def add(inputs: Any) -> Any:
+            return self._accumulator.add(inputs, self.train_metrics)
+
+        apply = self._accumulator.apply
+        on_gpus = self.config.runtime.enable_xla and self.config.runtime.num_gpus > 0
+        if self._compiles_on_cpu or on_gpus:
+            add, apply = (tf.function(part, jit_compile=True) for part in (add, apply))
+
+        def micro_step(inputs: Any) -> None:
+            self.train_loss.update_state(add(inputs)[self.task.loss])
+
+        def finish() -> None:
+            apply()
+            self.global_step.assign_add(1)
+
+        for part in tf.range(self._micro_batches):
+            self._seed_random_layers(part)
+            inputs = self.next_train_inputs(iterator)
+            self.strategy.run(micro_step, args=(inputs,), options=self._runtime_options)
+        self.strategy.run(finish, options=self._runtime_options)
+
     @tf.autograph.experimental.do_not_convert
-    def _seed_random_layers(self) -> None:
-        """Lets the model's random layers draw by seed, step, replica and order of their calls."""
+    def _seed_random_layers(self, *parts: Any) -> None:
+        """Lets the model's random layers draw by seed, step, replica and order of their calls.
+
+        Args:
+            *parts: What else they draw by: the micro-batch of a step.
+        """
         draws = itertools.count()
 
         def draw() -> Any:
             context = tf.distribute.get_replica_context()
             replica = context.replica_id_in_sync_group if context else 0
             seed: Any = tf.constant([self._seed, 0])
-            for part in (self.global_step.read_value(), replica, next(draws)):
+            for part in (self.global_step.read_value(), *parts, replica, next(draws)):
                 seed = tf.random.fold_in(seed, part)
             return seed
 
@@ -166,3 +215,13 @@ def is_one_device(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy trains one replica, step after step."""
     asynchronous = isinstance(strategy, tf.distribute.experimental.ParameterServerStrategy)
     return strategy.num_replicas_in_sync == 1 and not asynchronous
+
+
+def _build(model: tf_keras.Model) -> None:
+    """Makes the variables that a model's layers would make in their first step, where it can.
+
+    The optimizer could not know them, and drawn on a replica's thread they would not heed the seed.
+    """
+    inputs = getattr(model, "inputs", None)
+    if inputs and not all(layer.built for layer in compat.flat_layers(model)):
+        model(inputs)

@@ -1,7 +1,7 @@
 """Configs of the paper's optimizers for the Model Garden, and the YAML files to layer.
 
-The configs are dataclasses. Where they load, the Model Garden's optimizer registry gets `acclip`,
-`gclip`, `cclip`, and `clip` around any other.
+The configs are dataclasses. Where they load, every experiment's `optimizer_config.optimizer` can be
+of the types `acclip`, `gclip`, `cclip`, and `clip` around any other.
 
 The YAML files of this package hold what `--config_file` takes by its bare name: a model, a task, an
 optimizer and a runtime, each setting its own part of an experiment. Where two files name the same
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from keras_acclip.garden.configs.optimizers import ClipConfig as ClipConfig
     from keras_acclip.garden.configs.optimizers import GClipConfig as GClipConfig
     from keras_acclip.garden.configs.optimizers import MovingConfig as MovingConfig
-    from keras_acclip.garden.configs.optimizers import OptimizationConfig as OptimizationConfig
-    from keras_acclip.garden.configs.optimizers import OptimizerConfig as OptimizerConfig
 
 __all__ = [
     "ACClipConfig",
@@ -31,8 +29,6 @@ __all__ = [
     "ClipConfig",
     "GClipConfig",
     "MovingConfig",
-    "OptimizationConfig",
-    "OptimizerConfig",
     "find",
     "shipped",
 ]
@@ -49,7 +45,5 @@ if not TYPE_CHECKING:
             "ClipConfig": "optimizers",
             "MovingConfig": "optimizers",
             "GClipConfig": "optimizers",
-            "OptimizationConfig": "optimizers",
-            "OptimizerConfig": "optimizers",
         },
     )

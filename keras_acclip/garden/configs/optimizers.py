@@ -1,4 +1,8 @@
-"""Configs of the paper's optimizers for the Model Garden."""
+"""Configs of the paper's optimizers for the Model Garden.
+
+As this module is imported, the Model Garden's own `OptimizerConfig` gets the fields `acclip`,
+`gclip`, `cclip` and `clip`, so that every experiment can choose them.
+"""
 
 # A field of a config takes a class that extends the Model Garden's.
 # pyright: reportIncompatibleVariableOverride=false
@@ -8,6 +12,7 @@ import dataclasses
 from official.modeling.hyperparams import base_config, oneof
 from official.modeling.optimization.configs import optimization_config, optimizer_config
 
+from keras_acclip._utils import compat
 from keras_acclip.garden.configs import registration  # noqa: F401  (registers what these name)
 
 
@@ -171,6 +176,7 @@ class InnerOptimizerConfig(optimization_config.OptimizerConfig):
         acclip: ACClip.
         gclip: GClip.
         cclip: CClip.
+        clip: None, as `clip` does not go around itself.
     """
 
     adamw: optimizer_config.AdamWeightDecayConfig = dataclasses.field(
@@ -179,6 +185,7 @@ class InnerOptimizerConfig(optimization_config.OptimizerConfig):
     acclip: ACClipConfig = dataclasses.field(default_factory=ACClipConfig)
     gclip: GClipConfig = dataclasses.field(default_factory=GClipConfig)
     cclip: CClipConfig = dataclasses.field(default_factory=CClipConfig)
+    clip: None = None
 
 
 @dataclasses.dataclass
@@ -204,39 +211,11 @@ class ClipConfig(optimizer_config.BaseOptimizerConfig):
     jit_compile: bool = True
 
 
-@dataclasses.dataclass
-class OptimizerConfig(optimization_config.OptimizerConfig):
-    """The Model Garden's choice of optimizers, and the paper's.
-
-    Attributes:
-        acclip: ACClip.
-        gclip: GClip.
-        cclip: CClip.
-        clip: Clip around any of the others.
-    """
-
-    acclip: ACClipConfig = dataclasses.field(default_factory=ACClipConfig)
-    gclip: GClipConfig = dataclasses.field(default_factory=GClipConfig)
-    cclip: CClipConfig = dataclasses.field(default_factory=CClipConfig)
-    clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
+def extend() -> None:
+    """Gives every choice of an optimizer in the Model Garden's experiments the ones of above."""
+    classes = {"acclip": ACClipConfig, "gclip": GClipConfig, "cclip": CClipConfig}
+    fields = {name: (cls, cls) for name, cls in {**classes, "clip": ClipConfig}.items()}
+    compat.add_fields(optimization_config.OptimizerConfig, fields)
 
 
-@dataclasses.dataclass
-class OptimizationConfig(optimization_config.OptimizationConfig):
-    """Optimizer, learning rate and warm-up; `optimizer.type` may be `acclip`, `gclip`, `cclip`,
-    or `clip` around any other.
-
-    Attributes:
-        optimizer: Which optimizer, and its arguments.
-
-    Example:
-
-    >>> config = OptimizationConfig(
-    ...     {
-    ...         "optimizer": {"type": "acclip", "acclip": {"weight_decay_rate": 1e-5}},
-    ...         "learning_rate": {"type": "constant", "constant": {"learning_rate": 1e-4}},
-    ...     }
-    ... )
-    """
-
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+extend()

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from official.core import base_task, config_definitions, task_factory
+from official.modeling import optimization
 
-from keras_acclip.garden import configs, runner
+from keras_acclip.garden import runner
 from tests.integration.garden.runs import ENCODER, overrides, parse
 
 OPTIMIZERS = {
@@ -26,7 +27,7 @@ OPTIMIZERS = {
 CASES = (*OPTIMIZERS, "huge gradient")
 HUGE = 1e6
 DROPOUT = {"dropout_rate": 0, "attention_dropout_rate": 0}
-WORKERS = {"runtime": {"num_gpus": 0, "all_reduce_alg": "ring"}}
+WORKERS = {"runtime": {"num_gpus": 0, "all_reduce_alg": "ring", "mixed_precision_dtype": "float32"}}
 
 
 def parameters(case, data, runtime="cpu", steps=20):
@@ -79,7 +80,7 @@ def _regression(steps):
         "train_steps": steps,
         "steps_per_loop": 5,
         "checkpoint_interval": 10,
-        "optimizer_config": configs.OptimizationConfig(
+        "optimizer_config": optimization.OptimizationConfig(
             {"optimizer": {"type": "gclip"}, "learning_rate": constant}
         ),
     }

@@ -9,7 +9,7 @@ import tf_keras
 from official.core import exp_factory, task_factory, train_utils
 from official.modeling import optimization
 
-from keras_acclip.garden import configs
+from keras_acclip.garden import configs, experiments
 from keras_acclip.garden.configs import optimizers, registration
 from keras_acclip.tf_keras import ACClip, CClip, Clip, GClip
 
@@ -17,7 +17,7 @@ NAMES = ["gamma:0", "layer_0/output_layer_norm/beta:0", "layer_0/dense/bias:0", 
 
 
 def make_optimizer(type, **fields):
-    config = configs.OptimizationConfig(
+    config = optimization.OptimizationConfig(
         {
             "optimizer": {"type": type, type: fields},
             "learning_rate": {"type": "constant", "constant": {"learning_rate": 0.5}},
@@ -131,8 +131,6 @@ def test_a_broken_regular_expression_is_named(field):
 
 
 def test_importing_again_registers_nothing_twice():
-    from keras_acclip.garden import experiments
-
     for module in (registration, optimizers, experiments):
         importlib.reload(module)
     for module in (registration, optimizers, experiments):
