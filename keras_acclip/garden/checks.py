@@ -80,6 +80,24 @@ def strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strateg
         ) from error
 
 
+def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
+    """Raises an `ExperimentError` if a rate's or a warm-up's number is missing.
+
+    Args:
+        trainer: The experiment's trainer; stock experiments leave some for their users to set.
+    """
+    for section in ("learning_rate", "warmup"):
+        choice: Any = getattr(trainer.optimizer_config, section, None)
+        if choice is None:
+            continue
+        chosen = choice.get()
+        for name in ("learning_rate", "initial_learning_rate", "decay_steps", "warmup_steps"):
+            if getattr(chosen, name, 0) is None:
+                raise ExperimentError(
+                    f"trainer.optimizer_config.{section}.{choice.type}.{name} isn't set"
+                )
+
+
 def check_initial(task: config_definitions.TaskConfig) -> None:
     """Raises an `ExperimentError` if a checkpoint to start from isn't there.
 

@@ -95,6 +95,7 @@ def run(
         )
     newest = checkpoints.last_checkpoint(model_dir)
     runtime = checks.available(params.runtime)
+    checks.check_schedule(params.trainer)
     tf_keras.utils.set_random_seed(seed)
     if params.task.train_data.seed is None:
         params = params.replace(task={"train_data": {"seed": seed}})

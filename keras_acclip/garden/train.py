@@ -57,10 +57,12 @@ def train(values: FlagValues) -> None:
 
     from keras_acclip.garden import runner
     from keras_acclip.garden.checkpoints import CheckpointError
+    from keras_acclip.garden.errors import ExperimentError
 
     params = configured(values)
     try:
         if values.mode == "continuous_train_and_eval":
+            _check_continuous(params)
             train_utils.serialize_config(params, values.model_dir)
             continuous_finetune_lib.run_continuous_finetune(
                 values.mode, params, values.model_dir, pretrain_steps=values.pretrain_steps
@@ -77,14 +79,28 @@ def train(values: FlagValues) -> None:
                 fresh=values.fresh,
                 allow_changed=values.allow_changed or (),
             )
-    except (CheckpointError, NotImplementedError, OSError, ValueError) as error:
+    except Exception as error:
         if values.debug:
             raise
-        flags.fail(in_one_line(error))
+        foreseen = isinstance(error, CheckpointError | ExperimentError)
+        hint = "" if foreseen else f" ({type(error).__name__}; --debug shows the traceback)"
+        flags.fail(f"{in_one_line(error)}{hint}")
     train_utils.save_gin_config(values.mode, values.model_dir)
     print(where(values.model_dir, values.noise_interval))
     if noise := last_noise(values.model_dir):
         print(noise)
+
+
+def _check_continuous(params: Any) -> None:
+    """Raises an `ExperimentError` for what the Model Garden's own trainer would pass over."""
+    from keras_acclip.garden.errors import ExperimentError
+
+    steps = getattr(params.trainer, "gradient_accumulation_steps", 1)
+    if steps != 1:
+        raise ExperimentError(
+            f"trainer.gradient_accumulation_steps={steps} is not for "
+            "--mode=continuous_train_and_eval"
+        )
 
 
 def configured(values: FlagValues) -> Any:
@@ -124,8 +140,12 @@ def configured(values: FlagValues) -> Any:
 
 
 def in_one_line(error: Exception) -> str:
-    """An exception's message without line breaks; a `KeyError`'s without its quotes."""
+    """An exception's message without line breaks; a `KeyError`'s without its quotes.
+
+    Gin adds the functions that were being called: they are left out.
+    """
     message = str(error.args[0]) if len(error.args) == 1 else str(error)
+    message = message.partition("\n  In call to configurable")[0]
     return " ".join(message.split()) or type(error).__name__
 
 

@@ -72,7 +72,7 @@ def assert_same_metrics(folder, other):
 def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monkeypatch):
     weights, folder = on_one_device(case)
     strategy = paths.two_replicas()
-    monkeypatch.setattr(runner.distribute_utils, "get_distribution_strategy", lambda **_: strategy)
+    monkeypatch.setattr(runner.checks, "strategy", lambda _: strategy)
     assert_same(run(case, data, tmp_path), weights)
     assert_same_metrics(tmp_path, folder)
 

@@ -1,5 +1,6 @@
 import pytest
 import tensorflow as tf
+from official.core import exp_factory
 
 from keras_acclip.garden import checks
 from keras_acclip.garden.errors import ExperimentError
@@ -131,3 +132,14 @@ def test_a_checkpoint_to_start_from_must_be_there(tmp_path):
         path = str(tmp_path / bad)
         with pytest.raises(ExperimentError, match=rf"task.init_checkpoint={path}: .*{message}"):
             checks.check_initial(config.replace(init_checkpoint=path))
+
+
+def test_a_number_that_a_schedule_needs_is_named():
+    checks.check_schedule(runs.parse({}).trainer)
+    stock = exp_factory.get_exp_config("bert/sentence_prediction").trainer
+    with pytest.raises(ExperimentError, match=r"polynomial.decay_steps isn't set"):
+        checks.check_schedule(stock)
+    schedule = {"polynomial": {"initial_learning_rate": None}}
+    changes = {"trainer": {"optimizer_config": {"learning_rate": schedule}}}
+    with pytest.raises(ExperimentError, match=r"learning_rate.polynomial.initial_learning_rate "):
+        checks.check_schedule(runs.parse(changes).trainer)

@@ -198,3 +198,20 @@ def test_a_mistake_in_the_parameters_is_one_line(words, message, capsys):
     gin.clear_config()
     with pytest.raises(Exception, match="nope"):
         train.configured(read(*NEEDED, *words, "--debug"))
+
+
+def test_gins_additions_to_a_message_are_left_out():
+    error = ValueError("a\n b\n  In call to configurable 'f' (<function f>)")
+    assert train.in_one_line(error) == "a b"
+    assert train.in_one_line(KeyError("a")) == "a" and train.in_one_line(OSError()) == "OSError"
+
+
+def test_what_continuous_training_would_pass_over_is_refused(capsys):
+    gin.clear_config()
+    words = ["--params_override=trainer.gradient_accumulation_steps=2"]
+    values = read(*NEEDED[:1], "--mode=continuous_train_and_eval", "--model_dir=x", *words)
+    with pytest.raises(SystemExit) as status:
+        train.train(values)
+    assert status.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: trainer.gradient_accumulation_steps=2 is not for --mode=conti")
