@@ -1,0 +1,1 @@
+"""The comparison of optimizers: plans, trainings, their rows, and the report."""

@@ -1,0 +1,225 @@
+"""The plan of a study: which trainings come next, from the rows of those that are done.
+
+Every contestant gets `TRIALS` trials of a quarter of the budget on the tuning seeds, the best of
+them half of it, the best of these all of it. While the best lies at an edge of its grid, the next
+value beyond is tried. Then fresh seeds compare the chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import zlib
+from collections.abc import Iterable, Mapping
+
+from training.contestants import CONTESTANTS, beyond
+from training.rows import Row, identity
+from training.workloads import CHECKPOINTS, Workload
+
+TRIALS = 16
+RUNGS = ((4, TRIALS), (2, 6), (1, 3))  # What part of the budget, and how many trials.
+EXTENSIONS = 12  # At most so many trials beyond a grid's edges.
+FIRST_SEED = 0  # Of the comparison; tuning seeds are others.
+
+Settings = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Trainings that differ by their seed alone.
+
+    Attributes:
+        workload: Its name.
+        contestant: Its name.
+        hyperparameters: Pairs of name and value.
+        seeds: The seeds.
+        steps: Steps of each.
+    """
+
+    workload: str
+    contestant: str
+    hyperparameters: tuple[tuple[str, float], ...]
+    seeds: tuple[int, ...]
+    steps: int
+
+    def __str__(self):
+        settings = ", ".join(f"{name} {value:g}" for name, value in self.hyperparameters)
+        return f"{self.workload}, {self.contestant} ({settings}), {self.steps:,} steps"
+
+
+def grid_of(contestant: str, rates: float = 1.0) -> dict[str, tuple[float, ...]]:
+    """The grid of a contestant's hyperparameters.
+
+    Args:
+        contestant: A key of `CONTESTANTS`.
+        rates: The factor of its rates.
+    """
+    grid = dict(CONTESTANTS[contestant].grid)
+    return grid | {"rate": tuple(_scaled(value, rates) for value in grid["rate"])}
+
+
+def _scaled(value, factor):
+    return float(f"{value * factor:.6g}")
+
+
+def trials(contestant: str, count: int = TRIALS, rates: float = 1.0) -> list[dict[str, float]]:
+    """The first trials: the default, then a Latin design over the grid.
+
+    Each value of a hyperparameter comes as often as any other of it, up to one.
+
+    Args:
+        contestant: A key of `CONTESTANTS`.
+        count: How many.
+        rates: The factor of its rates.
+    """
+    default = dict(CONTESTANTS[contestant].default)
+    default["rate"] = _scaled(default["rate"], rates)
+    columns = {}
+    for name, values in grid_of(contestant, rates).items():
+        column = [values[i % len(values)] for i in range(count - 1)]
+        random.Random(zlib.crc32(name.encode())).shuffle(column)
+        columns[name] = column
+    drawn = [{name: column[i] for name, column in columns.items()} for i in range(count - 1)]
+    return [default, *drawn]
+
+
+class Study:
+    """What is known of one contestant on one workload.
+
+    Args:
+        name: The workload's.
+        workload: The workload.
+        contestant: The contestant's name.
+        rows: Rows; others' are left out.
+    """
+
+    def __init__(self, name: str, workload: Workload, contestant: str, rows: Iterable[Row]) -> None:
+        self.name, self.workload, self.contestant = name, workload, contestant
+        mine = [r for r in rows if r["workload"] == name and r["contestant"] == contestant]
+        self.rows = {identity(row): row for row in mine}
+
+    def tuning(self) -> list[Job]:
+        """The tuning's next trainings, that wait for nothing; none when the best is chosen."""
+        return self._search()[1]
+
+    def chosen(self) -> dict[str, float] | None:
+        """The hyperparameters that the tuning chose; `None` before it is through."""
+        tried, missing = self._search()
+        return None if missing else tried[0]
+
+    def trials_beyond(self) -> int:
+        """How many trials beyond its grid's edges the tuning has taken so far."""
+        return max(0, len(self._search()[0]) - RUNGS[-1][1])
+
+    def edges(self) -> list[str]:
+        """The hyperparameters whose chosen value is at an edge of what was tried, not of what
+        there is: the tuning has come to its most trials beyond the grids.
+        """
+        chosen = self.chosen()
+        return list(_next_beyond(self.contestant, self._grid(), chosen)) if chosen else []
+
+    def confirming(self) -> list[Job]:
+        """The trainings of the comparison that are missing; none before the tuning is through."""
+        chosen = self.chosen()
+        if chosen is None:
+            return []
+        first, others = self.workload.seeds
+        count = first if self.contestant in ("adamw", "acclip") else others
+        seeds = tuple(range(FIRST_SEED, FIRST_SEED + count))
+        return self._missing([chosen], seeds, self.workload.steps)
+
+    def sweeping(self) -> list[Job]:
+        """The trainings missing of those around the chosen, one hyperparameter at a time."""
+        chosen = self.chosen()
+        if chosen is None:
+            return []
+        around = [
+            chosen | {name: value}
+            for name in ("rate", "beta_1", "beta_2", "warmup")
+            if name in chosen
+            for value in self._grid()[name]
+        ]
+        return self._missing(around, self.workload.tuning_seeds, self.workload.steps)
+
+    def loss(self, settings: Settings, steps: int, seeds: Iterable[int] | None = None) -> float:
+        """The mean final loss of a trial; infinite where one of its trainings diverged."""
+        seeds = self.workload.tuning_seeds if seeds is None else tuple(seeds)
+        rows = [self.rows[self._key(settings, seed, steps)] for seed in seeds]
+        losses = [math.inf if row["loss"] is None else row["loss"] for row in rows]
+        return sum(losses) / len(losses)
+
+    def done(self, settings: Settings, steps: int, seeds: Iterable[int]) -> bool:
+        """Whether there are rows of all these seeds."""
+        return all(self._key(settings, seed, steps) in self.rows for seed in seeds)
+
+    # --- Within ---
+
+    def _steps(self, part):
+        return max(1, self.workload.steps // part // CHECKPOINTS) * CHECKPOINTS
+
+    def _key(self, settings, seed, steps):
+        text = json.dumps(dict(settings), sort_keys=True)
+        return self.name, self.contestant, text, seed, steps
+
+    def _missing(self, candidates, seeds, steps):
+        jobs = []
+        for settings in candidates:
+            missing = tuple(s for s in seeds if self._key(settings, s, steps) not in self.rows)
+            if missing:
+                jobs.append(
+                    Job(self.name, self.contestant, tuple(settings.items()), missing, steps)
+                )
+        return list(dict.fromkeys(jobs))
+
+    def _ranked(self, candidates, steps):
+        return sorted(candidates, key=lambda settings: self.loss(settings, steps))
+
+    def _search(self):
+        """The trials with the whole budget, the best first, and the tuning's next trainings.
+
+        Only what the search itself asked for counts, whatever else there are rows of.
+        """
+        candidates = trials(self.contestant, rates=self.workload.rates)
+        for part, count in RUNGS:
+            candidates = candidates[:count]
+            steps = self._steps(part)
+            missing = self._missing(candidates, self.workload.tuning_seeds, steps)
+            if missing:
+                return [], missing
+            candidates = self._ranked(candidates, steps)
+        most = len(candidates) + EXTENSIONS
+        grid = grid_of(self.contestant, self.workload.rates)
+        while len(candidates) < most:
+            further = _next_beyond(self.contestant, grid, candidates[0])
+            missing = self._missing(further.values(), self.workload.tuning_seeds, steps)
+            if missing:
+                return candidates, missing
+            if not further:
+                break
+            for name, trial in further.items():
+                grid[name] = tuple(sorted({*grid[name], trial[name]}))
+            candidates = self._ranked([*candidates, *further.values()], steps)
+        return candidates, []
+
+    def _grid(self):
+        """The grid with every value that was tried beyond it."""
+        of = grid_of(self.contestant, self.workload.rates)
+        grid = {name: set(values) for name, values in of.items()}
+        for row in self.rows.values():
+            for name, value in row["hyperparameters"].items():
+                grid[name].add(value)
+        return {name: tuple(sorted(values)) for name, values in grid.items()}
+
+
+def _next_beyond(contestant, grid, best):
+    """Dict from each hyperparameter at its grid's edge to the trial beyond."""
+    found = {}
+    for name, values in grid.items():
+        for low, end in ((True, values[0]), (False, values[-1])):
+            if best[name] == end:
+                value = beyond(name, values, contestant, low)
+                if value is not None:
+                    found[name] = dict(best) | {name: value}
+    return found

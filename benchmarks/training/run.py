@@ -1,0 +1,215 @@
+"""Trains what a comparison of optimizers lacks, and keeps every training as a row.
+
+    python benchmarks/training/run.py --workload zipf
+    python benchmarks/training/run.py --workload mlm-16 --stage tune --processes 2
+
+The stages: `tune` chooses each contestant's hyperparameters (16 trials at a quarter of the budget,
+6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there), `confirm`
+trains the chosen on fresh seeds, `sweep` varies rate, β1, β2 and warm-up around the chosen. Without
+`--stage` they come in this order, the core of the contestants first. Ctrl-C stops it; the same
+command goes on: what has a row is not trained again, and what a training in progress had done is.
+
+Models train on Keras's JAX backend, each process with one thread for its matrices. `report.py` makes the page from the
+rows.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
+sys.path[:1] = [path for path in PATHS if path not in sys.path]
+
+from keras_acclip._utils.commands import Parser, positive  # noqa: E402
+from training import rows, workloads  # noqa: E402
+from training.contestants import CONTESTANTS  # noqa: E402
+from training.plan import Job, Study  # noqa: E402
+
+ROWS = ROOT / "docs" / "results" / "training" / "rows.jsonl"
+STAGES = {"tune": Study.tuning, "confirm": Study.confirming, "sweep": Study.sweeping}
+
+
+def parse_arguments(arguments=None):
+    """The command line, checked."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    names = f"{', '.join(workloads.WORKLOADS)}; zipf or mlm for all sizes"
+    add("--workload", nargs="+", default=list(workloads.WORKLOADS), metavar="NAME", help=names)
+    add("--stage", nargs="+", choices=STAGES, default=list(STAGES), help="default: all, in order")
+    add(
+        "--contestants",
+        nargs="+",
+        choices=CONTESTANTS,
+        metavar="NAME",
+        help=f"{', '.join(CONTESTANTS)}; default: those that the workload has",
+    )
+    add("--processes", type=positive, default=2, help="trainings at a time (default: 2)")
+    add("--rows", type=Path, default=ROWS, help="the results file")
+    add("--plan", action="store_true", help="list the next trainings and train nothing")
+    options = parser.parse_args(arguments)
+    try:
+        options.workload = workloads.named(options.workload)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def groups(name, contestants):
+    """The contestants of a workload, in the order that they train in: the core, then the others."""
+    everyone = contestants or [
+        c for c, made in CONTESTANTS.items() if made.core or workloads.WORKLOADS[name].all_take_part
+    ]
+    core = [c for c in everyone if CONTESTANTS[c].core]
+    return [group for group in (core, [c for c in everyone if c not in core]) if group]
+
+
+def next_jobs(found, options):
+    """The next trainings that wait for nothing, of the first group and stage that lack any."""
+    for name in options.workload:
+        for group in groups(name, options.contestants):
+            studies = [Study(name, workloads.WORKLOADS[name], c, found) for c in group]
+            for stage in options.stage:
+                jobs = [job for study in studies for job in STAGES[stage](study)]
+                if jobs:
+                    return stage, jobs
+    return None, []
+
+
+# --- One process of trainings ----------------------------------------------------------------
+
+
+def start_process():
+    """Makes a process ready to train; the parent alone hears Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["KERAS_BACKEND"] = "jax"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["XLA_FLAGS"] = " ".join(
+        [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"]
+    ).strip()
+
+
+def train(job: Job, path: Path, known: dict) -> int:
+    """Trains a job's trainings and adds their rows. Returns how many there were."""
+    import jax
+    import keras
+
+    from training import trainer
+
+    keras.backend.clear_session()
+    jax.clear_caches()
+    workload = workloads.WORKLOADS[job.workload]
+    settings = dict(job.hyperparameters)
+    made = trainer.trainings(workload, job.contestant, settings, job.seeds, job.steps)
+    for seed, result in made:
+        row = {
+            "workload": job.workload,
+            "contestant": job.contestant,
+            "hyperparameters": settings,
+            "seed": seed,
+            "steps": job.steps,
+            "tokens": job.steps * workload.tokens,
+        }
+        rows.append(path, row | _rounded(result) | known)
+    return len(job.seeds)
+
+
+def _rounded(value):
+    """JSON values with floats of 6 digits that count, which a results file is read with."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def circumstances():
+    """Commit, versions and machine, for a row."""
+    from importlib.metadata import version
+
+    def git(*words):
+        run = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True)
+        return run.stdout.strip()
+
+    changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", "*.py"))
+    return {
+        "commit": git("rev-parse", "--short=12", "HEAD") + "+" * changed,
+        "versions": {name: version(name) for name in ("keras", "jax", "numpy")},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+# --- The command -----------------------------------------------------------------------------
+
+
+def conduct(stage: str, jobs: list[Job], pool: Executor, path: Path, known: dict) -> None:
+    """Trains jobs, a line of progress for each."""
+    started, count = time.perf_counter(), sum(len(job.seeds) for job in jobs)
+    print(f"{stage}: {count} trainings of {jobs[0].workload}", flush=True)
+    waiting = {pool.submit(train, job, path, known): job for job in jobs}
+    done = 0
+    while waiting:
+        finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            job = waiting.pop(future)
+            done += future.result()
+            minutes = (time.perf_counter() - started) / 60
+            left = minutes / done * (count - done)
+            print(f"  {done}/{count}, about {left:.0f} min left: {job}", flush=True)
+
+
+def main(arguments=None):
+    """Trains what is missing. Returns the exit status."""
+    options = parse_arguments(arguments)
+    try:
+        found = rows.read(options.rows)
+    except rows.RowsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    stage, jobs = next_jobs(found, options)
+    if options.plan or not jobs:
+        for job in jobs:
+            print(f"{stage}: {job}, seeds {', '.join(map(str, job.seeds))}")
+        print(f"{sum(len(job.seeds) for job in jobs)} trainings are next")
+        return 0
+    known = circumstances()
+    os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(options.processes, context, start_process)
+    try:
+        while jobs:
+            conduct(stage, jobs, pool, options.rows, known)
+            stage, jobs = next_jobs(rows.read(options.rows), options)
+    except KeyboardInterrupt:
+        stop(pool)
+        print("\nStopped. The same command goes on.", file=sys.stderr)
+        return 130
+    except BrokenProcessPool:
+        print("error: a process died; the same command goes on", file=sys.stderr)
+        return 1
+    except BaseException:
+        stop(pool)
+        raise
+    pool.shutdown()
+    print("Nothing is missing.")
+    return 0
+
+
+def stop(pool):
+    """Ends a pool's processes without waiting for their trainings."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+        process.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""What is trained: models, data and losses, of sizes that the harness and its report know.
+
+Everything here is a function of the seed, so that all contestants of a seed begin with the same
+weights and see the same examples in the same order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+CHECKPOINTS = 16  # How often a training's held-out loss is taken; its steps are a multiple.
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """One problem at one size.
+
+    Attributes:
+        make: A function of the workload, a seed and a number of steps to a `Problem`.
+        steps: Steps of a whole training.
+        batch: Examples a step.
+        tokens: Tokens a step; for problems without text, examples.
+        tuning_seeds: What hyperparameters are chosen on.
+        seeds: What the chosen ones are compared on: for AdamW and ACClip, and for the others.
+        rates: The factor of every contestant's grid of rates.
+        all_take_part: Whether the contestants outside the core take part.
+        sizes: What `make` needs besides.
+    """
+
+    make: Callable[..., Problem]
+    steps: int
+    batch: int
+    tokens: int
+    tuning_seeds: tuple[int, ...]
+    seeds: tuple[int, int]
+    rates: float = 1.0
+    all_take_part: bool = True
+    sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Problem:
+    """What a training needs.
+
+    Attributes:
+        model: A Keras model with its initial weights.
+        loss: A function of the model's outputs and the labels to their mean loss.
+        data: A pytree of arrays, the training stream.
+        batch: A function of `data` and a step's number to inputs and labels.
+        held_out: Inputs and labels with a leading axis of batches.
+    """
+
+    model: Any
+    loss: Callable[[Any, Any], Any]
+    data: Any
+    batch: Callable[[Any, Any], tuple[Any, Any]]
+    held_out: tuple[Any, Any]
+
+
+def _zipf(workload, seed, steps):
+    from training import zipf
+
+    return zipf.problem(workload, seed, steps)
+
+
+def _mlm(workload, seed, steps):
+    from training import text
+
+    return text.masked_lm(workload, seed, steps)
+
+
+def _lm(workload, seed, steps):
+    from training import text
+
+    return text.language_model(workload, seed, steps)
+
+
+ZIPF = {"classes": 128, "features": 16, "spread": 0.5, "held_out": 8_192}
+BERT = {
+    "sequence_length": 64,
+    "layers": 2,
+    "hidden": 128,
+    "vocabulary_size": 4096,
+    "held_out": 1024,
+}
+GPT = {
+    "sequence_length": 128,
+    "layers": 4,
+    "hidden": 128,
+    "vocabulary_size": 4096,
+    "held_out": 256,
+}
+
+WORKLOADS = {
+    # The best rates of a regression are some ten times those of networks.
+    "zipf-full": Workload(
+        _zipf, 512, 8_192, 8_192, (1000, 1001), (32, 32), 10.0, sizes=ZIPF | {"full": True}
+    ),
+    "zipf-64": Workload(
+        _zipf, 2_048, 64, 64, (1000, 1001), (32, 32), 10.0, sizes=ZIPF | {"full": False}
+    ),
+    "mlm-16": Workload(_mlm, 3_200, 16, 1_024, (1000, 1001), (8, 4), sizes=BERT),
+    "mlm-128": Workload(_mlm, 1_024, 128, 8_192, (1000,), (8, 4), all_take_part=False, sizes=BERT),
+    "lm": Workload(_lm, 2_048, 32, 4_096, (1000,), (8, 4), all_take_part=False, sizes=GPT),
+}
+
+
+def named(names: list[str]) -> list[str]:
+    """The workloads of these names; `zipf` and `mlm` stand for all of their sizes.
+
+    Raises:
+        ValueError: If there is none of a name.
+    """
+    found = []
+    for name in names:
+        of_name = [w for w in WORKLOADS if w == name or w.split("-")[0] == name]
+        if not of_name:
+            raise ValueError(f"no workload {name!r}; there are {', '.join(WORKLOADS)}")
+        found += of_name
+    return list(dict.fromkeys(found))
