@@ -9,8 +9,8 @@ trains the chosen on fresh seeds, `sweep` varies rate, β1, β2 and warm-up arou
 `--stage` they come in this order, the core of the contestants first. Ctrl-C stops it; the same
 command goes on: what has a row is not trained again, and what a training in progress had done is.
 
-Models train on Keras's JAX backend, each process with one thread for its matrices. `report.py` makes the page from the
-rows.
+Models train on Keras's JAX backend, each process with one thread for its matrices. `report.py`
+makes the page from the rows.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
-sys.path[:1] = [path for path in PATHS if path not in sys.path]
+sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
 from keras_acclip._utils.commands import Parser, positive  # noqa: E402
 from training import rows, workloads  # noqa: E402

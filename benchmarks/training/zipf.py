@@ -1,7 +1,7 @@
 """Softmax regression on classes of Zipf frequencies (Kunstner et al., 2024, in small).
 
-Class k of n has the frequency 1/k, up to a factor. Its examples lie around a center of its own, with
-Gaussian noise that makes the classes overlap: separable ones any method learns to a loss of 0.
+Class k of n has the frequency 1/k, up to a factor. Its examples lie around a center of its own,
+with Gaussian noise that makes the classes overlap: separable ones any method learns to a loss of 0.
 """
 
 from __future__ import annotations
