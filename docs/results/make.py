@@ -19,6 +19,8 @@ In `results.json` are:
   in the file, parted by dots) stand instead of `rows`, and a column takes the `key` of a row, or as
   `interval` three of its keys, or one key of three numbers. `summary_of` is a `file` whose list is
   its `summary`;
+- `rows`, where a script made the tables from a file of rows: `file` (in the same folder), its
+  `sha256` when they were made, and `by`, the command that makes them anew;
 - `headlines`, where README quotes some: list of dicts of `order`, `claim`, `result`, `seeds`, and
   `digits`, `sign`, `unit` of the result; or `file`, `list` and `key` or `interval` for `result`.
 
@@ -27,6 +29,7 @@ and `sd`, or `value`, `low` and `high` of a 95% interval. Other kinds of cells a
 """
 
 import argparse
+import hashlib
 import json
 import math
 import re
@@ -168,7 +171,22 @@ def read_results():
             found[path.parent.name] = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ResultsError(f"{path}: {error}") from error
+        check_rows(path, found[path.parent.name].get("rows"))
     return found
+
+
+def check_rows(path, rows):
+    """Raises where results were made from other rows than those beside them.
+
+    Args:
+        path: The results.
+        rows: What they say of the rows; `None` where they were not made from any.
+    """
+    if rows is None:
+        return
+    beside = path.parent / rows["file"]
+    if hashlib.sha256(beside.read_bytes()).hexdigest() != rows["sha256"]:
+        raise ResultsError(f"{path}: made from other rows than {beside.name}: {rows['by']}")
 
 
 def page_text(path, tables):

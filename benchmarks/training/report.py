@@ -1,0 +1,430 @@
+"""Makes the tables and figures of the comparison of optimizers from its rows alone.
+
+    python benchmarks/training/report.py
+    python docs/results/make.py
+
+The first writes `results.json` and the figures beside the rows, the second the page.
+"""
+
+import argparse
+import hashlib
+import json
+import statistics as plain
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path[:0] = [path for path in PATHS if path not in sys.path]
+
+from keras_acclip._utils.commands import Parser  # noqa: E402
+from keras_acclip._utils.files import write_atomically  # noqa: E402
+from training import rows as rows_file  # noqa: E402
+from training import statistics  # noqa: E402
+from training.contestants import CONTESTANTS  # noqa: E402
+from training.plan import Study  # noqa: E402
+from training.workloads import WORKLOADS  # noqa: E402
+
+FOLDER = ROOT / "docs" / "results" / "training"
+PEER, OURS = "adamw", "acclip"
+SWEPT = {"rate": "rate", "beta_1": "β1", "beta_2": "β2", "warmup": "warm-up"}
+NAMES = {
+    "adamw": "AdamW",
+    "acclip": "ACClip",
+    "adam": "Adam",
+    "lion": "Lion",
+    "muon": "Muon",
+    "clip_adamw_moment": "Clip(AdamW), MovingMoment",
+    "clip_adamw_quantile": "Clip(AdamW), MovingQuantile",
+    "clip_adamw_z_score": "Clip(AdamW), ZScore",
+    "clip_adamw_fixed": "Clip(AdamW), fixed",
+    "nadam": "Nadam",
+    "stable_adamw": "StableAdamW",
+    "schedule_free_adamw": "ScheduleFreeAdamW",
+    "adafactor": "Adafactor",
+    "sgd": "SGD with momentum",
+    "gclip": "GClip",
+    "cclip": "CClip",
+}
+
+
+# --- What the rows say -----------------------------------------------------------------------
+
+
+class Compared:
+    """A workload's contestants, as far as they are trained.
+
+    Args:
+        name: The workload's.
+        rows: All rows.
+    """
+
+    def __init__(self, name, rows):
+        self.name, self.workload = name, WORKLOADS[name]
+        everyone = [
+            c for c, made in CONTESTANTS.items() if made.core or self.workload.all_take_part
+        ]
+        self.studies = {c: Study(name, self.workload, c, rows) for c in everyone}
+        self.chosen = {c: study.chosen() for c, study in self.studies.items()}
+        self.trained = {c: self._trained(c) for c in everyone}
+
+    def _trained(self, contestant):
+        """Dict from a seed of the comparison to the row of the chosen hyperparameters."""
+        chosen, tuning = self.chosen[contestant], self.workload.tuning_seeds
+        found = self.studies[contestant].rows.values()
+        return {
+            row["seed"]: row
+            for row in found
+            if row["hyperparameters"] == chosen
+            and row["steps"] == self.workload.steps
+            and row["seed"] not in tuning
+        }
+
+    def seeds(self, contestant):
+        """How many seeds compare a contestant when the study is through."""
+        first, others = self.workload.seeds
+        return first if contestant in (PEER, OURS) else others
+
+    def complete(self, contestant):
+        """Whether all of them are trained."""
+        return len(self.trained[contestant]) >= self.seeds(contestant)
+
+    def losses(self, contestant, seeds):
+        """The final losses with these seeds; `None` where a training diverged."""
+        return [self.trained[contestant][seed]["loss"] for seed in seeds]
+
+    def difference(self, contestant):
+        """The paired difference to tuned AdamW, or `None` where there is none."""
+        seeds = sorted(self.trained[contestant].keys() & self.trained[PEER].keys())
+        ours, peers = self.losses(contestant, seeds), self.losses(PEER, seeds)
+        if len(seeds) < 2 or None in ours or None in peers:
+            return None
+        return statistics.paired(ours, peers)
+
+    def steps_to_peer(self, contestant):
+        """The steps to tuned AdamW's final loss with each seed; `None`s where it stays above."""
+        seeds = sorted(self.trained[contestant].keys() & self.trained[PEER].keys())
+        found = []
+        for seed in seeds:
+            row, goal = self.trained[contestant][seed], self.trained[PEER][seed]["loss"]
+            reached = goal and statistics.steps_to(goal, row["initial"], row["curve"])
+            found.append(reached)
+        return found
+
+
+def answers(all_compared):
+    """The question that the study was made for, a row a workload."""
+    found = []
+    for compared in all_compared:
+        both = all(compared.complete(c) for c in (PEER, OURS))
+        if not both:
+            found.append([compared.name, None, None, None, None, "not run yet"])
+            continue
+        seeds = sorted(compared.trained[OURS].keys() & compared.trained[PEER].keys())
+        difference = compared.difference(OURS)
+        if difference is None:
+            row = [len(seeds), None, None, None, "undecided: a training diverged"]
+        else:
+            means = [plain.fmean(compared.losses(c, seeds)) for c in (OURS, PEER)]
+            row = [len(seeds), *means, interval(difference), statistics.verdict(difference)]
+        found.append([compared.name, *row])
+    return found
+
+
+def interval(difference):
+    """A difference as a cell."""
+    return {key: difference[key] for key in ("value", "low", "high")}
+
+
+def state(all_compared):
+    """What has been run: a row a workload."""
+    found = []
+    for compared in all_compared:
+        studies, count = compared.studies, len(compared.studies)
+        tuned = sum(chosen is not None for chosen in compared.chosen.values())
+        confirmed = sum(compared.complete(c) for c in studies)
+        swept = sum(bool(compared.chosen[c]) and not studies[c].sweeping() for c in studies)
+        done = sum(len(study.rows) for study in studies.values())
+        found.append([compared.name, done, *(f"{n} of {count}" for n in (tuned, confirmed, swept))])
+    return found
+
+
+def losses(all_compared):
+    """Final losses, differences to tuned AdamW and how soon its loss is reached."""
+    found = []
+    for compared in all_compared:
+        ready = [c for c in compared.studies if len(compared.trained[c]) > 1]
+        differences = {c: compared.difference(c) for c in ready if c != PEER}
+        tested = [c for c, difference in differences.items() if difference]
+        ps = dict(zip(tested, statistics.holm([differences[c]["p"] for c in tested]), strict=True))
+        for c in sorted(ready, key=lambda c: mean_loss(compared, c)):
+            seeds = sorted(compared.trained[c])
+            final = [loss for loss in compared.losses(c, seeds) if loss is not None]
+            cell = (
+                {"mean": plain.fmean(final), "sd": plain.stdev(final)} if len(final) > 1 else None
+            )
+            difference = differences.get(c)
+            reached = [] if c == PEER else compared.steps_to_peer(c)
+            taken = [steps for steps in reached if steps is not None]
+            found.append(
+                [
+                    compared.name,
+                    NAMES[c],
+                    f"{len(seeds)} of {compared.seeds(c)}",
+                    cell,
+                    str(len(seeds) - len(final)),
+                    interval(difference) if difference else None,
+                    p_text(ps[c]) if c in ps else None,
+                    f"{len(taken)} of {len(reached)}" if reached else "–",
+                    plain.median(taken) / compared.workload.steps if taken else None,
+                ]
+            )
+    return found
+
+
+def mean_loss(compared, contestant):
+    """The mean final loss, infinite where a training diverged; for sorting."""
+    final = compared.losses(contestant, compared.trained[contestant])
+    return float("inf") if None in final else plain.fmean(final)
+
+
+def p_text(p):
+    """A p as a reader takes it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def choices(all_compared):
+    """The hyperparameters that the tuning chose."""
+    found = []
+    for compared in all_compared:
+        for c, chosen in compared.chosen.items():
+            if chosen is None:
+                continue
+            study, named = compared.studies[c], dict(chosen)
+            cells = [number(named.pop(name, None)) for name in (*SWEPT, "weight_decay")]
+            rest = ", ".join(f"{name} {value:g}" for name, value in named.items())
+            edges = ", ".join(study.edges())
+            beyond = str(study.trials_beyond())
+            found.append([compared.name, NAMES[c], *cells, rest or "–", beyond, edges or "–"])
+    return found
+
+
+def number(value):
+    """A hyperparameter as a cell."""
+    return "–" if value is None else f"{value:g}"
+
+
+def basins(all_compared):
+    """The loss with one hyperparameter changed, less the chosen's, on the tuning seeds."""
+    found = []
+    for compared in all_compared:
+        for c, chosen in compared.chosen.items():
+            for name, points in swept(compared, c).items():
+                least = dict(points)[chosen[name]]
+                texts = [
+                    f"{value:g}: {loss - least:+.3f}".replace("-", "−").replace("+inf", "∞")
+                    for value, loss in points
+                ]
+                found.append([compared.name, NAMES[c], SWEPT[name], "; ".join(texts)])
+    return found
+
+
+def swept(compared, contestant):
+    """Dict from a hyperparameter to pairs of its value and the loss, the rest as chosen."""
+    chosen, study = compared.chosen[contestant], compared.studies[contestant]
+    if chosen is None or study.sweeping():
+        return {}
+    steps, seeds = compared.workload.steps, compared.workload.tuning_seeds
+    found = {}
+    for name in SWEPT:
+        if name in chosen:
+            values = sorted({row["hyperparameters"][name] for row in study.rows.values()})
+            around = [(value, chosen | {name: value}) for value in values]
+            found[name] = [
+                (v, study.loss(s, steps)) for v, s in around if study.done(s, steps, seeds)
+            ]
+    return found
+
+
+# --- What is written -------------------------------------------------------------------------
+
+
+def results(rows, path):
+    """The page's results, as `docs/results/make.py` takes them."""
+    compared = [Compared(name, rows) for name in WORKLOADS]
+    found = answers(compared)
+    said = [f"{name}: {answer}" for name, *_, answer in found if answer != "not run yet"]
+    left = [name for name, *_, answer in found if answer == "not run yet"]
+    outcome = "; ".join([*said, f"not run yet: {', '.join(left)}"] if left else said)
+    loss = {"digits": 3}
+    return {
+        "title": "The comparison of optimizers",
+        "claim": "(not the paper's) tuned ACClip against tuned AdamW: lower, equal within "
+        "±0.01, or higher",
+        "paper": "–",
+        "outcome": outcome,
+        "rows": {
+            "file": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "by": "python benchmarks/training/report.py",
+        },
+        "measured": measured(rows),
+        "tables": {
+            "answers": {
+                "columns": [
+                    "workload",
+                    "seeds",
+                    {"name": "ACClip"} | loss,
+                    {"name": "AdamW"} | loss,
+                    {"name": "ACClip − AdamW (95%)", "sign": True} | loss,
+                    "answer",
+                ],
+                "rows": found,
+            },
+            "state": {
+                "columns": ["workload", "trainings", "tuned", "compared on fresh seeds", "swept"],
+                "rows": state(compared),
+            },
+            "losses": {
+                "columns": [
+                    "workload",
+                    "optimizer",
+                    "seeds",
+                    {"name": "held-out loss"} | loss,
+                    "diverged",
+                    {"name": "less AdamW's (95%)", "sign": True} | loss,
+                    "p (Holm)",
+                    "reach AdamW's loss",
+                    {"name": "in this share of the steps", "digits": 2},
+                ],
+                "rows": losses(compared),
+            },
+            "choices": {
+                "columns": [
+                    "workload",
+                    "optimizer",
+                    *SWEPT.values(),
+                    "weight decay",
+                    "besides",
+                    "trials beyond the grid",
+                    "still at an edge",
+                ],
+                "rows": choices(compared),
+            },
+            "basins": {
+                "columns": ["workload", "optimizer", "over", "value: loss less the chosen's"],
+                "rows": basins(compared),
+            },
+        },
+    }, compared
+
+
+def measured(rows):
+    """When and with what the rows were made, a row a workload."""
+    found = []
+    for name in WORKLOADS:
+        mine = [row for row in rows if row["workload"] == name]
+        if not mine:
+            continue
+        versions = sorted({tuple(row["versions"].items()) for row in mine})
+        dates = sorted({row["date"] for row in mine})
+        tuning = WORKLOADS[name].tuning_seeds
+        fresh = len({row["seed"] for row in mine} - set(tuning))
+        found.append(
+            {
+                "what": f"{len(mine)} trainings of {name}",
+                "command": f"python benchmarks/training/run.py --workload {name}",
+                "seeds": f"{len(tuning)} to tune on, {fresh} others to compare on",
+                "machine": "2 cores of an AMD EPYC, shared",
+                "versions": "; ".join(", ".join(f"{n} {v}" for n, v in of) for of in versions),
+                "recorded": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
+                "source": "raw",
+            }
+        )
+    return found
+
+
+def plot_curves(all_compared, path):
+    """The mean held-out loss over the training, a panel a workload, the core's contestants."""
+    import matplotlib.pyplot as plt
+
+    shown = [c for c in all_compared if any(len(t) > 1 for t in c.trained.values())]
+    if not shown:
+        return
+    figure, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 4), squeeze=False)
+    for axis, compared in zip(axes[0], shown, strict=True):
+        for c, trained in compared.trained.items():
+            done = [row["curve"] for row in trained.values() if row["status"] == "done"]
+            if CONTESTANTS[c].core and done:
+                means = [
+                    plain.fmean(loss for _, loss in points) for points in zip(*done, strict=True)
+                ]
+                axis.plot([step for step, _ in done[0]], means, label=NAMES[c])
+        axis.set(title=compared.name, xlabel="step", ylabel="held-out loss, mean over seeds")
+        axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_basins(all_compared, path):
+    """The loss over each hyperparameter, a row of panels a workload, the core's contestants."""
+    import matplotlib.pyplot as plt
+
+    shown = [c for c in all_compared if any(swept(c, name) for name in c.studies)]
+    if not shown:
+        return
+    figure, axes = plt.subplots(
+        len(shown), len(SWEPT), figsize=(4 * len(SWEPT), 3.5 * len(shown)), squeeze=False
+    )
+    for line, compared in zip(axes, shown, strict=True):
+        for axis, (name, text) in zip(line, SWEPT.items(), strict=True):
+            # β counts by its distance to 1.
+            far = name in ("beta_1", "beta_2")
+            for c in compared.studies:
+                points = swept(compared, c).get(name) if CONTESTANTS[c].core else None
+                if points:
+                    axis.plot(
+                        [1 - x if far else x for x, _ in points],
+                        [y for _, y in points],
+                        marker=".",
+                        label=NAMES[c],
+                    )
+            axis.set(xscale="log", xlabel=f"1 − {text}" if far else text, title=compared.name)
+        line[0].set_ylabel("held-out loss")
+        line[0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    figure.tight_layout()
+    # Without the version of matplotlib, the same rows make the same file.
+    write_atomically(
+        path, lambda file: figure.savefig(file, format="png", dpi=90, metadata={"Software": None})
+    )
+
+
+def main(arguments=None):
+    """Writes results and figures. Returns the exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, default=FOLDER / "rows.jsonl", help="the results file")
+    options = parser.parse_args(arguments)
+    try:
+        rows = rows_file.read(options.rows)
+    except rows_file.RowsError as error:
+        parser.error(str(error))
+    if not rows:
+        parser.error(f"{options.rows}: no rows; benchmarks/training/run.py makes them")
+    import matplotlib
+
+    matplotlib.use("agg")
+    folder = options.rows.parent
+    found, compared = results(rows, options.rows)
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / "results.json", text.encode())
+    plot_curves(compared, folder / "curves.png")
+    plot_basins(compared, folder / "basins.png")
+    print(f"Written under {folder}: results.json and the figures; now: python docs/results/make.py")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

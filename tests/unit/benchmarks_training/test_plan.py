@@ -1,0 +1,132 @@
+"""The plan of the comparison: halving, grids extended, fresh seeds."""
+
+import collections
+import math
+
+import pytest
+from training import plan
+from training.contestants import CONTESTANTS, beyond
+from training.workloads import Workload, named
+
+WORKLOAD = Workload(lambda *_: None, 128, 1, 1, (1000, 1001), (8, 4))
+
+
+def study_of(contestant, loss, stages=("tuning",), workload=WORKLOAD):
+    """The study with its stages trained, where a training's loss is `loss(settings)`; the jobs."""
+    rows, jobs = [], []
+    for stage in stages:
+        while new := getattr(plan.Study("w", workload, contestant, rows), stage)():
+            jobs += new
+            for job in new:
+                settings = dict(job.hyperparameters)
+                rows += [
+                    {
+                        "workload": "w",
+                        "contestant": contestant,
+                        "hyperparameters": settings,
+                        "seed": seed,
+                        "steps": job.steps,
+                        "loss": loss(settings),
+                    }
+                    for seed in job.seeds
+                ]
+    return plan.Study("w", workload, contestant, rows), jobs
+
+
+def far_from(rate, beta_1):
+    """A loss that is least at these."""
+    return lambda s: abs(math.log(s["rate"] / rate)) + 5 * abs(s["beta_1"] - beta_1)
+
+
+def test_halving_takes_the_same_number_of_trials_for_each():
+    for contestant in CONTESTANTS:
+        _, jobs = study_of(contestant, lambda s: 1.0)
+        taken = collections.Counter(job.steps for job in jobs)
+        assert taken[32] == 16 and taken[64] == 6 and taken[128] >= 3, contestant
+
+
+def test_first_trials_are_the_default_and_every_value_of_the_grid():
+    for contestant, made in CONTESTANTS.items():
+        first, *drawn = plan.trials(contestant)
+        assert first == made.default
+        for name, values in made.grid.items():
+            counts = collections.Counter(trial[name] for trial in drawn)
+            assert set(counts) == set(values), (contestant, name)
+            assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_rates_are_scaled_with_the_workload():
+    grid = plan.grid_of("adamw", 10.0)
+    assert grid["rate"] == tuple(round(10 * rate, 9) for rate in CONTESTANTS["adamw"].grid["rate"])
+    assert plan.trials("adamw", rates=10.0)[0]["rate"] == 10 * CONTESTANTS["adamw"].default["rate"]
+
+
+def test_the_best_at_an_edge_has_the_grid_extended():
+    study, _ = study_of("adamw", far_from(0.08, 0.9))
+    assert max(CONTESTANTS["adamw"].grid["rate"]) == 0.02
+    assert study.chosen()["rate"] == pytest.approx(0.08)
+    assert study.edges() == []
+    assert study.trials_beyond() >= 3
+
+
+def test_the_chosen_is_the_best_of_all_tried():
+    loss = far_from(1e-3, 0.8)
+    study, jobs = study_of("adamw", loss)
+    full = [dict(job.hyperparameters) for job in jobs if job.steps == 128]
+    assert loss(study.chosen()) == min(map(loss, full))
+
+
+def test_a_training_that_diverged_is_the_worst():
+    def loss(settings):
+        return None if settings["rate"] > 1e-3 else -settings["rate"]
+
+    study, _ = study_of("adamw", loss)
+    assert study.chosen()["rate"] == 1e-3
+
+
+def test_comparison_takes_fresh_seeds_and_keeps_to_the_choice():
+    study, jobs = study_of("adamw", far_from(1e-3, 0.8), ("tuning", "confirming"))
+    assert jobs[-1].seeds == tuple(range(8))
+    assert dict(jobs[-1].hyperparameters) == study.chosen()
+    assert study.confirming() == []
+    _, others = study_of("lion", far_from(1e-3, 0.8), ("tuning", "confirming"))
+    assert others[-1].seeds == tuple(range(4))
+    assert not {*jobs[-1].seeds} & {*WORKLOAD.tuning_seeds}
+
+
+def test_a_sweep_does_not_change_the_choice():
+    loss = far_from(3e-3, 0.85)
+    tuned, _ = study_of("adamw", loss)
+    swept, jobs = study_of("adamw", loss, ("tuning", "sweeping"))
+    assert swept.chosen() == tuned.chosen()
+    changed = [{n for n, v in job.hyperparameters if v != swept.chosen()[n]} for job in jobs[-8:]]
+    assert all(len(names) == 1 for names in changed)
+
+
+def test_nothing_is_compared_before_the_tuning_is_through():
+    study = plan.Study("w", WORKLOAD, "adamw", [])
+    assert study.chosen() is None and study.confirming() == [] and study.sweeping() == []
+
+
+@pytest.mark.parametrize(
+    "name, values, low, expected",
+    [
+        ("rate", (1e-3, 1e-2), False, 2e-2),
+        ("rate", (1e-3, 1e-2), True, 5e-4),
+        ("beta_1", (0.7, 0.95), False, 0.975),
+        ("beta_1", (0.7, 0.95), True, 0.4),
+        ("beta_1", (0.4, 0.95), True, None),
+        ("weight_decay", (0.0, 0.1), True, None),
+        ("weight_decay", (0.0, 0.1), False, 0.2),
+        ("beta_2_decay", (-1.0, -0.4), True, -2.0),
+        ("beta_2_decay", (-1.0, -0.4), False, -0.2),
+    ],
+)
+def test_beyond(name, values, low, expected):
+    assert beyond(name, values, "adamw", low) == expected
+
+
+def test_workloads_by_name():
+    assert named(["zipf", "zipf-64"]) == ["zipf-full", "zipf-64"]
+    with pytest.raises(ValueError, match="no workload 'squad'"):
+        named(["squad"])
