@@ -6,8 +6,9 @@
 The stages: `tune` chooses each contestant's hyperparameters (16 trials at a quarter of the budget,
 6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there), `confirm`
 trains the chosen on fresh seeds, `sweep` varies rate, β1, β2 and warm-up around the chosen. Without
-`--stage` they come in this order, the core of the contestants first. Ctrl-C stops it; the same
-command goes on: what has a row is not trained again, and what a training in progress had done is.
+`--stage` they come in this order, for the core of the contestants on every workload first. Ctrl-C
+stops it; the same command goes on: what has a row is not trained again, and what a training in
+progress had done is.
 
 Models train on Keras's JAX backend, each process with one thread for its matrices. `report.py`
 makes the page from the rows.
@@ -62,20 +63,32 @@ def parse_arguments(arguments=None):
     return options
 
 
-def groups(name, contestants):
-    """The contestants of a workload, in the order that they train in: the core, then the others."""
-    everyone = contestants or [
-        c for c, made in CONTESTANTS.items() if made.core or workloads.WORKLOADS[name].all_take_part
+def take_part(name, core, contestants=None):
+    """The contestants of a workload, in or outside the core.
+
+    Args:
+        name: The workload's.
+        core: Which of the two.
+        contestants: Names that alone may take part; `None` for all that the workload has.
+    """
+    return [
+        c
+        for c, made in CONTESTANTS.items()
+        if made.core == core
+        and (c in contestants if contestants else core or workloads.WORKLOADS[name].all_take_part)
     ]
-    core = [c for c in everyone if CONTESTANTS[c].core]
-    return [group for group in (core, [c for c in everyone if c not in core]) if group]
 
 
 def next_jobs(found, options):
-    """The next trainings that wait for nothing, of the first group and stage that lack any."""
-    for name in options.workload:
-        for group in groups(name, options.contestants):
-            studies = [Study(name, workloads.WORKLOADS[name], c, found) for c in group]
+    """The next trainings that wait for nothing: the core on each workload, then the others.
+
+    Returns:
+        The stage and its jobs, which are of one workload; `None` and no jobs at the end.
+    """
+    for core in (True, False):
+        for name in options.workload:
+            contestants = take_part(name, core, options.contestants)
+            studies = [Study(name, workloads.WORKLOADS[name], c, found) for c in contestants]
             for stage in options.stage:
                 jobs = [job for study in studies for job in STAGES[stage](study)]
                 if jobs:
@@ -89,6 +102,7 @@ def next_jobs(found, options):
 def start_process():
     """Makes a process ready to train; the parent alone hears Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ["XLA_FLAGS"] = " ".join(
@@ -183,6 +197,10 @@ def main(arguments=None):
     os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(options.processes, context, start_process)
+    # A shell starts what runs in the background with its Ctrl-C ignored; a machine that goes down
+    # sends the other.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         while jobs:
             conduct(stage, jobs, pool, options.rows, known)
