@@ -9,7 +9,7 @@ The first writes `results.json` and the figures beside the rows, the second the 
 import argparse
 import hashlib
 import json
-import statistics as plain
+import statistics
 import sys
 from pathlib import Path
 
@@ -19,8 +19,8 @@ sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
 from keras_acclip._utils.commands import Parser  # noqa: E402
 from keras_acclip._utils.files import write_atomically  # noqa: E402
+from training import pairs  # noqa: E402
 from training import rows as rows_file  # noqa: E402
-from training import statistics  # noqa: E402
 from training.contestants import CONTESTANTS  # noqa: E402
 from training.plan import Study  # noqa: E402
 from training.workloads import WORKLOADS  # noqa: E402
@@ -99,7 +99,7 @@ class Compared:
         ours, peers = self.losses(contestant, seeds), self.losses(PEER, seeds)
         if len(seeds) < 2 or None in ours or None in peers:
             return None
-        return statistics.paired(ours, peers)
+        return pairs.paired(ours, peers)
 
     def steps_to_peer(self, contestant):
         """The steps to tuned AdamW's final loss with each seed; `None`s where it stays above."""
@@ -107,7 +107,7 @@ class Compared:
         found = []
         for seed in seeds:
             row, goal = self.trained[contestant][seed], self.trained[PEER][seed]["loss"]
-            reached = goal and statistics.steps_to(goal, row["initial"], row["curve"])
+            reached = goal and pairs.steps_to(goal, row["initial"], row["curve"])
             found.append(reached)
         return found
 
@@ -125,8 +125,8 @@ def answers(all_compared):
         if difference is None:
             row = [len(seeds), None, None, None, "undecided: a training diverged"]
         else:
-            means = [plain.fmean(compared.losses(c, seeds)) for c in (OURS, PEER)]
-            row = [len(seeds), *means, interval(difference), statistics.verdict(difference)]
+            means = [statistics.fmean(compared.losses(c, seeds)) for c in (OURS, PEER)]
+            row = [len(seeds), *means, interval(difference), pairs.verdict(difference)]
         found.append([compared.name, *row])
     return found
 
@@ -156,12 +156,14 @@ def losses(all_compared):
         ready = [c for c in compared.studies if len(compared.trained[c]) > 1]
         differences = {c: compared.difference(c) for c in ready if c != PEER}
         tested = [c for c, difference in differences.items() if difference]
-        ps = dict(zip(tested, statistics.holm([differences[c]["p"] for c in tested]), strict=True))
+        ps = dict(zip(tested, pairs.holm([differences[c]["p"] for c in tested]), strict=True))
         for c in sorted(ready, key=lambda c: mean_loss(compared, c)):
             seeds = sorted(compared.trained[c])
             final = [loss for loss in compared.losses(c, seeds) if loss is not None]
             cell = (
-                {"mean": plain.fmean(final), "sd": plain.stdev(final)} if len(final) > 1 else None
+                {"mean": statistics.fmean(final), "sd": statistics.stdev(final)}
+                if len(final) > 1
+                else None
             )
             difference = differences.get(c)
             reached = [] if c == PEER else compared.steps_to_peer(c)
@@ -176,7 +178,7 @@ def losses(all_compared):
                     interval(difference) if difference else None,
                     p_text(ps[c]) if c in ps else None,
                     f"{len(taken)} of {len(reached)}" if reached else "–",
-                    plain.median(taken) / compared.workload.steps if taken else None,
+                    statistics.median(taken) / compared.workload.steps if taken else None,
                 ]
             )
     return found
@@ -185,7 +187,7 @@ def losses(all_compared):
 def mean_loss(compared, contestant):
     """The mean final loss, infinite where a training diverged; for sorting."""
     final = compared.losses(contestant, compared.trained[contestant])
-    return float("inf") if None in final else plain.fmean(final)
+    return float("inf") if None in final else statistics.fmean(final)
 
 
 def p_text(p):
@@ -357,7 +359,8 @@ def plot_curves(all_compared, path):
             done = [row["curve"] for row in trained.values() if row["status"] == "done"]
             if CONTESTANTS[c].core and done:
                 means = [
-                    plain.fmean(loss for _, loss in points) for points in zip(*done, strict=True)
+                    statistics.fmean(loss for _, loss in points)
+                    for points in zip(*done, strict=True)
                 ]
                 axis.plot([step for step, _ in done[0]], means, label=NAMES[c])
         axis.set(title=compared.name, xlabel="step", ylabel="held-out loss, mean over seeds")

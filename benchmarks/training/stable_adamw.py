@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
-from keras import ops
+
+ops: Any = keras.ops
 
 
 class StableAdamW(keras.optimizers.AdamW):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,7 @@ def gpt(vocabulary_size: int, sizes: dict) -> keras.Model:
 
     hidden, length = sizes["hidden"], sizes["sequence_length"]
 
-    def initializer(scale=1.0):
+    def initializer(scale: float = 1.0) -> Any:
         return keras.initializers.RandomNormal(stddev=0.02 * scale)
 
     back = (2 * sizes["layers"]) ** -0.5

@@ -113,12 +113,13 @@ def _train(problem, state, stretch, take, held_out_loss, compile_seconds):
 
     initial, seconds, curve = judge(), 0.0, []
     loss = training_loss = initial
+    taken = 0
     for number in range(CHECKPOINTS):
         started = time.perf_counter()
         state, losses = take(state, problem.data, jnp.asarray(number * stretch, "int32"))
         training_loss = float(jnp.mean(losses))
         seconds += time.perf_counter() - started
-        loss = judge()
+        loss, taken = judge(), number + 1
         if not math.isfinite(loss) or loss > DIVERGED * initial:
             break
         curve.append([(number + 1) * stretch, loss])
@@ -129,6 +130,6 @@ def _train(problem, state, stretch, take, held_out_loss, compile_seconds):
         "curve": curve,
         "loss": loss if done else None,
         "training_loss": training_loss if done else None,
-        "steps_per_second": (number + 1) * stretch / seconds,
+        "steps_per_second": taken * stretch / seconds,
         "compile_seconds": compile_seconds,
     }

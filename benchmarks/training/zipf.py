@@ -35,7 +35,7 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
     model = keras.Model(inputs, keras.layers.Dense(sizes["classes"])(inputs))
     data = tuple(map(jnp.asarray, seen))
     batch = whole if sizes["full"] else functools.partial(slice_of, count=count)
-    return Problem(model, mean_cross_entropy, data, batch, tuple(x[None] for x in unseen))
+    return Problem(model, mean_cross_entropy, data, batch, (unseen[0][None], unseen[1][None]))
 
 
 def sample(centers, count, seed):

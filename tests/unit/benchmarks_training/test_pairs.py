@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from training import statistics
+from training import pairs
 
 
 def test_paired_differences_agree_with_scipy():
@@ -11,23 +11,23 @@ def test_paired_differences_agree_with_scipy():
     one, other = random.normal(size=(2, 12))
     expected = stats.ttest_rel(one, other)
     interval = expected.confidence_interval(0.95)
-    got = statistics.paired(one, other)
+    got = pairs.paired(one, other)
     assert got["value"] == pytest.approx(np.mean(one - other))
     assert (got["low"], got["high"]) == pytest.approx((interval.low, interval.high))
     assert got["p"] == pytest.approx(expected.pvalue)
 
 
 def test_pairs_without_spread():
-    assert statistics.paired([2.0, 3.0], [1.0, 2.0])["p"] == 0
-    assert statistics.paired([1.0, 2.0], [1.0, 2.0])["p"] == 1
-    assert np.isnan(statistics.paired([1.0], [2.0])["low"])
+    assert pairs.paired([2.0, 3.0], [1.0, 2.0])["p"] == 0
+    assert pairs.paired([1.0, 2.0], [1.0, 2.0])["p"] == 1
+    assert np.isnan(pairs.paired([1.0], [2.0])["low"])
 
 
 def test_holm():
     # Of R: p.adjust(c(.01, .04, .03, .005), "holm").
-    got = statistics.holm([0.01, 0.04, 0.03, 0.005])
+    got = pairs.holm([0.01, 0.04, 0.03, 0.005])
     assert got == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert pairs.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_holm():
     ],
 )
 def test_verdict(low, high, expected):
-    assert statistics.verdict({"low": low, "high": high}) == expected
+    assert pairs.verdict({"low": low, "high": high}) == expected
 
 
 def test_steps_to_a_loss():
     curve = [[10, 3.0], [20, 2.0], [30, 1.0]]
-    assert statistics.steps_to(2.5, 4.0, curve) == 15
-    assert statistics.steps_to(4.0, 4.0, curve) == 0
-    assert statistics.steps_to(1.0, 4.0, curve) == 30
-    assert statistics.steps_to(0.5, 4.0, curve) is None
+    assert pairs.steps_to(2.5, 4.0, curve) == 15
+    assert pairs.steps_to(4.0, 4.0, curve) == 0
+    assert pairs.steps_to(1.0, 4.0, curve) == 30
+    assert pairs.steps_to(0.5, 4.0, curve) is None
