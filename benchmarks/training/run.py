@@ -163,7 +163,7 @@ def circumstances():
 # --- The command -----------------------------------------------------------------------------
 
 
-def conduct(stage: str, jobs: list[Job], pool: Executor, path: Path, known: dict) -> None:
+def conduct(stage: str | None, jobs: list[Job], pool: Executor, path: Path, known: dict) -> None:
     """Trains jobs, a line of progress for each."""
     started, count = time.perf_counter(), sum(len(job.seeds) for job in jobs)
     print(f"{stage}: {count} trainings of {jobs[0].workload}", flush=True)

@@ -50,9 +50,11 @@ class ScheduleFreeAdamW(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         """One step for one variable."""
         i = self._get_variable_index(variable)
-        z, v, weight = self._z[i], self._v[i], self._weights[i]
+        z: Any = self._z[i]
+        v: Any = self._v[i]
+        weight: Any = self._weights[i]
         rate = ops.cast(learning_rate, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
+        step = ops.cast(self.iterations, variable.dtype) + 1
         x = self._average(variable, z)
         self.assign(v, self.beta_2 * v + (1 - self.beta_2) * ops.square(gradient))
         moment = v / (1 - ops.power(self.beta_2, step))

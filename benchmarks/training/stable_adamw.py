@@ -23,7 +23,7 @@ class StableAdamW(keras.optimizers.AdamW):
     def update_step(self, gradient, variable, learning_rate):
         """One step for one variable."""
         gradient = ops.cast(gradient, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
+        step = ops.cast(self.iterations, variable.dtype) + 1
         # What AdamW is about to make of it.
         v = self._velocities[self._get_variable_index(variable)]
         moment = self.beta_2 * v + (1 - self.beta_2) * ops.square(gradient)
