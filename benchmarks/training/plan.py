@@ -189,6 +189,7 @@ class Study:
             if missing:
                 return [], missing
             candidates = self._ranked(candidates, steps)
+        steps = self.workload.steps
         most = len(candidates) + EXTENSIONS
         grid = grid_of(self.contestant, self.workload.rates)
         while len(candidates) < most:
