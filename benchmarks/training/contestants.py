@@ -169,8 +169,11 @@ def _adam_like(make, core=False, rates=RATES, decays=True, **further):
     )
 
 
+# Whoever divides by a root of a moment has its ε tuned: a lead must not be ε's.
+EPSILON = ((1e-8, 1e-7, 1e-6, 1e-5), 1e-7)
+
 CONTESTANTS = {
-    "adamw": _adam_like(_bound(_keras, "AdamW"), core=True),
+    "adamw": _adam_like(_bound(_keras, "AdamW"), core=True, epsilon=EPSILON),
     "acclip": _adam_like(
         _acclip, core=True, epsilon=((1e-7, 1e-6, 1e-5, 1e-4), 1e-5), weight_decay=(DECAY, 0.0)
     ),
@@ -178,25 +181,32 @@ CONTESTANTS = {
         _bound(_keras, "Adam"),
         core=True,
         weight_decay=None,
-        epsilon=((1e-8, 1e-7, 1e-6, 1e-5), 1e-7),
+        epsilon=EPSILON,
     ),
     "lion": _adam_like(_bound(_keras, "Lion"), core=True, rates=LOW_RATES),
     "muon": _adam_like(_muon, core=True),
     "clip_adamw_moment": _adam_like(
-        _bound(_clip_adamw, _moment), core=True, threshold=((1.0, 1.5, 2.0, 3.0), 2.0)
+        _bound(_clip_adamw, _moment),
+        core=True,
+        epsilon=EPSILON,
+        threshold=((1.0, 1.5, 2.0, 3.0), 2.0),
     ),
     "clip_adamw_quantile": _adam_like(
-        _bound(_clip_adamw, _quantile), threshold=((0.1, 0.25, 0.5, 0.75, 0.9), 0.9)
+        _bound(_clip_adamw, _quantile),
+        epsilon=EPSILON,
+        threshold=((0.1, 0.25, 0.5, 0.75, 0.9), 0.9),
     ),
     "clip_adamw_z_score": _adam_like(
-        _bound(_clip_adamw, _z_score), threshold=((0.0625, 0.5, 1.0, 2.5, 4.0), 2.5)
+        _bound(_clip_adamw, _z_score),
+        epsilon=EPSILON,
+        threshold=((0.0625, 0.5, 1.0, 2.5, 4.0), 2.5),
     ),
     "clip_adamw_fixed": _adam_like(
-        _bound(_clip_adamw, _fixed), threshold=((0.1, 0.25, 0.5, 1.0, 2.0), 1.0)
+        _bound(_clip_adamw, _fixed), epsilon=EPSILON, threshold=((0.1, 0.25, 0.5, 1.0, 2.0), 1.0)
     ),
-    "nadam": _adam_like(_bound(_keras, "Nadam"), weight_decay=(DECAY, 0.0)),
-    "stable_adamw": _adam_like(_stable_adamw),
-    "schedule_free_adamw": _adam_like(_schedule_free, decays=False),
+    "nadam": _adam_like(_bound(_keras, "Nadam"), epsilon=EPSILON, weight_decay=(DECAY, 0.0)),
+    "stable_adamw": _adam_like(_stable_adamw, epsilon=EPSILON),
+    "schedule_free_adamw": _adam_like(_schedule_free, decays=False, epsilon=EPSILON),
     "adafactor": _adam_like(
         _bound(_keras, "Adafactor"),
         rates=HIGH_RATES,
