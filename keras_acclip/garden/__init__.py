@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keras_acclip.garden import configs as configs
     from keras_acclip.garden import data as data
     from keras_acclip.garden import experiments as experiments
+    from keras_acclip.garden.actions import FollowAction as FollowAction
     from keras_acclip.garden.actions import MetricsAction as MetricsAction
     from keras_acclip.garden.actions import NoiseAction as NoiseAction
     from keras_acclip.garden.checkpoints import CheckpointError as CheckpointError
@@ -46,6 +47,7 @@ def _extend(_: object) -> None:
 
 __all__ = [
     "CheckpointError",
+    "FollowAction",
     "MetricsAction",
     "NoiseAction",
     "Trainer",
@@ -66,6 +68,7 @@ if not TYPE_CHECKING:
             "configs": "configs",
             "data": "data",
             "experiments": "experiments",
+            "FollowAction": "actions",
             "MetricsAction": "actions",
             "NoiseAction": "actions",
             "CheckpointError": "checkpoints",

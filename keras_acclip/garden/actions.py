@@ -16,8 +16,10 @@ from official.core import base_task, base_trainer
 
 from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient, Variable
+from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.noise.data import Batches, preserved_random_state
 from keras_acclip.noise.measure import NoiseMeter
+from keras_acclip.noise.online import OnlineNoise
 from keras_acclip.noise.recorder import NoiseRecorder
 from keras_acclip.noise.sample import NoiseSample
 
@@ -113,6 +115,106 @@ class NoiseAction:
         return int(self._step.numpy())
 
 
+class FollowAction:
+    """An Orbit action that follows the gradients that several workers train with.
+
+    No batch is evaluated twice: the optimizer, one of this package or any in its `Clip`, keeps a
+    sketch of each step's gradient, summed over all workers. A sample is of the last steps since the
+    training was started.
+
+    The first worker writes what `NoiseAction` writes.
+
+    Args:
+        trainer: The trainer.
+        interval: Training steps between samples; a multiple of `trainer.steps_per_loop`.
+        model_dir: The model directory.
+        num_batches: Most steps in a sample. Defaults to 256.
+
+    Raises:
+        ExperimentError: If the optimizer keeps no gradients.
+        NotImplementedError: If the trainer runs on a TPU.
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> runner = train_lib.OrbitExperimentRunner(..., trainer=trainer,
+    ...     train_actions=[FollowAction(trainer, 1000, model_dir)])
+    """
+
+    def __init__(
+        self,
+        trainer: base_trainer.Trainer,
+        interval: int,
+        model_dir: str,
+        num_batches: int = 256,
+    ) -> None:
+        self._interval = arguments.positive_integer("interval", interval)
+        if isinstance(trainer.strategy, tf.distribute.TPUStrategy):
+            raise NotImplementedError(_NOT_ON_TPUS)
+        self._writes = trainer.strategy.extended.should_checkpoint
+        folder = os.path.join(model_dir, "noise")
+        places = {"log_dir": model_dir, "save_dir": folder} if self._writes else {}
+        self._recorder = NoiseRecorder(
+            num_batches=num_batches, verbose=2 if self._writes else 0, **places
+        )
+        self._online = OnlineNoise(
+            num_batches=num_batches,
+            groups=None,
+            seed=0,
+            batch_size=trainer.config.task.train_data.global_batch_size,
+        )
+        self._trained = _Trained(trainer)
+        self._step = trainer.global_step
+        self._last_step = 0
+
+    @property
+    def samples(self) -> list[NoiseSample]:
+        """The samples in the order taken."""
+        return self._recorder.samples
+
+    def begin(self) -> None:
+        """Lets the optimizer keep its gradients, before the first step is traced."""
+        self._last_step = int(self._step.numpy())
+        try:
+            self._online.begin(self._trained)
+        except ValueError as error:
+            raise ExperimentError(
+                "--noise_interval on several workers follows the gradients that this package's "
+                "optimizers get: set trainer.optimizer_config.optimizer.type to one of them, or to "
+                "clip, around the one that there is"
+            ) from error
+
+    def __call__(self, output: Mapping[str, Any]) -> None:
+        """Takes a sample if another `interval` steps are done.
+
+        Args:
+            output: What the training loop has given: `training_loss` is noted.
+        """
+        last, self._last_step = self._last_step, int(self._step.numpy())
+        if self._last_step // self._interval > last // self._interval:
+            loss = float(orbit.utils.get_value(output["training_loss"]))
+            sample = self._online.sample(self._trained, loss)
+            if sample is not None:
+                self._recorder.keep(sample)
+
+    def close(self) -> None:
+        """Closes the summaries' file, once training is over."""
+        self._recorder.close()
+
+
+class _Trained:
+    """A trainer's model and optimizer, as `OnlineNoise` takes a compiled model."""
+
+    def __init__(self, trainer: base_trainer.Trainer) -> None:
+        self.name = trainer.model.name
+        self.optimizer: Any = trainer.optimizer
+        self.trainable_variables = trainer.model.trainable_variables
+
+    def make_train_function(self, force: bool) -> None:
+        """Nothing: no step is traced yet."""
+
+
 class MetricsAction:
     """An Orbit action that keeps the newest metrics in a JSON file.
 
@@ -156,12 +258,17 @@ def _floats(output: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_NOT_ON_TPUS = (
+    "Gradient noise is not measured on a TPU. Train without it, and measure from a checkpoint."
+)
+
+
 def _check_strategy(strategy: tf.distribute.Strategy) -> None:
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if several or isinstance(strategy, tf.distribute.TPUStrategy):
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        raise NotImplementedError(_NOT_ON_TPUS)
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         raise NotImplementedError(
-            "Gradient noise is measured on one machine's CPU or GPUs, not by several workers or on "
-            "a TPU. Train without it, and measure from a checkpoint."
+            "Gradient noise is measured by one machine; several workers follow it: `FollowAction`."
         )
 
 

@@ -23,7 +23,7 @@ from keras_acclip.garden import (
     experiments,  # noqa: F401  (registers them)
     model_dirs,
 )
-from keras_acclip.garden.actions import MetricsAction, NoiseAction
+from keras_acclip.garden.actions import FollowAction, MetricsAction, NoiseAction
 from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.garden.trainer import Trainer, is_one_device
 
@@ -49,7 +49,8 @@ def run(
         model_dir: Folder for checkpoints, summaries, `params.yaml` and `metrics.json`.
         seed: Seed of initial weights and dropout, and of the data's order where the experiment
             names none. Defaults to 0.
-        noise_interval: `None`, or the steps between measurements of the gradient noise.
+        noise_interval: `None`, or the steps between measurements of the gradient noise; several
+            workers follow it by their optimizer's own record.
         noise_batches: Most batches a measurement. Defaults to 256.
         enable_async_checkpointing: Whether training goes on while a checkpoint is written. Not on
             one device, as such checkpoints cannot hold the position in the data, and not on
@@ -121,10 +122,11 @@ def run(
         if "train" in mode and strategy.extended.should_checkpoint:
             train_utils.serialize_config(params, model_dir)
         trainer = _make_trainer(params, mode, model_dir, strategy, seed)
+        several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         noise = None
         if noise_interval and "train" in mode:
-            noise = NoiseAction(trainer, noise_interval, model_dir, noise_batches)
-        several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+            action = FollowAction if several else NoiseAction
+            noise = action(trainer, noise_interval, model_dir, noise_batches)
         asynchronous = enable_async_checkpointing and not several and not is_one_device(strategy)
         return _conduct(params, mode, model_dir, strategy, trainer, noise, asynchronous)
     except (tf.errors.OpError, OSError) as error:
@@ -178,7 +180,7 @@ def _conduct(
     model_dir: str,
     strategy: tf.distribute.Strategy,
     trainer: Trainer,
-    noise: NoiseAction | None,
+    noise: NoiseAction | FollowAction | None,
     enable_async_checkpointing: bool,
 ) -> tf_keras.Model:
     """Trains and evaluates as `mode` says, with the actions between the loops."""

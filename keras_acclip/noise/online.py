@@ -117,7 +117,7 @@ class OnlineNoise:
             nonfinite=nonfinite,
             parameters=sum(self._sketch.sizes),
             model=model.name,
-            step=int(np.asarray(model.optimizer.iterations)),
+            step=int(_to_numpy(model.optimizer.iterations)),
             settings={
                 "method": "training",
                 "num_batches": self._num_batches,

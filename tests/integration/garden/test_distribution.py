@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from keras_acclip.garden import runner
+from keras_acclip.noise import NoiseSample
 from tests import paths, reference
 from tests.integration.garden import workers
 from tests.integration.garden.runs import overrides, parse, write_records
@@ -75,6 +76,23 @@ def test_two_replicas_equal_one_device(case, data, on_one_device, tmp_path, monk
     monkeypatch.setattr(runner.checks, "strategy", lambda _: strategy)
     assert_same(run(case, data, tmp_path), weights)
     assert_same_metrics(tmp_path, folder)
+
+
+@SLOW
+def test_two_workers_follow_the_noise_of_one_device(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "NoiseAction", runner.FollowAction)
+    params = workers.parameters("acclip", data)
+    runner.run(params, "train", str(tmp_path / "one"), noise_interval=10)
+    of_two_workers("acclip", data, tmp_path / "two")
+    for step in (10, 20):
+        one, two = (
+            NoiseSample.load(tmp_path / folder / f"noise/noise-{step:08d}.npz")
+            for folder in ("one", "two")
+        )
+        assert len(one) == len(two) == step and one.step == two.step == step
+        np.testing.assert_allclose(two.norms, one.norms, rtol=1e-3)
+        np.testing.assert_allclose(two.gradient_norms, one.gradient_norms, rtol=1e-3)
+        assert set(two.batch_sizes) == {4}
 
 
 def of_two_workers(case, data, folder, steps=20):

@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 import yaml
 from official.core import base_trainer, task_factory, train_utils
-from official.nlp.tasks.masked_lm import MaskedLMTask
 
 from keras_acclip.garden import CheckpointError, Trainer, actions, flags, last_checkpoint, train
 from keras_acclip.garden import run as run_experiment
 from keras_acclip.garden.data import Sentences, make_sentence_data
 from keras_acclip.garden.errors import ExperimentError
+from keras_acclip.garden.experiments import MaskedLMTask
 from keras_acclip.noise import NoiseSample
 from keras_acclip.text.vocabulary import SPECIAL_TOKENS
 from tests.integration.garden.runs import (

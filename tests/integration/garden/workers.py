@@ -93,7 +93,14 @@ def _regression(steps):
 def run(params, folder):
     """Trains as the driver does by default; the regression has no validation data."""
     mode = "train" if isinstance(params.task, RegressionConfig) else "train_and_eval"
-    return runner.run(params, mode, str(folder), enable_async_checkpointing=True)
+    follows = params.runtime.distribution_strategy == "multi_worker_mirrored"
+    return runner.run(
+        params,
+        mode,
+        str(folder),
+        enable_async_checkpointing=True,
+        noise_interval=10 if follows else None,
+    )
 
 
 def main(data, case, steps, folder):
