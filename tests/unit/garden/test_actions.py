@@ -11,7 +11,7 @@ def test_noise_refuses_several_workers():
     class Trainer:
         strategy = object.__new__(tf.distribute.MultiWorkerMirroredStrategy)
 
-    with pytest.raises(NotImplementedError, match="not by several workers"):
+    with pytest.raises(NotImplementedError, match="several workers follow it"):
         actions.NoiseAction(Trainer(), 5, "nowhere")
 
 
