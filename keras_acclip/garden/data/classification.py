@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -80,7 +81,7 @@ def make_sentence_data(
         text_fields: Names of the columns of one or two texts. Default: the usual names.
         label_field: Name of the label's column. Default: the usual names.
         label_type: `"int"` for classes, `"float"` for numbers to be predicted. Default: numbers if
-            all labels are and one has a fraction, else classes.
+            one label is written with a point, as `2.0`, else classes; stderr says it of numbers.
         processes: Number of processes. Defaults to the CPUs that this process may use.
 
     Returns:
@@ -100,11 +101,13 @@ def make_sentence_data(
         for part, path in (("train", train), ("dev", dev))
     }
     classes = label_classes(rows["train"], rows["dev"], label_type)
+    if not classes and label_type is None:
+        print("labels: numbers to predict; for classes --label_type int", file=sys.stderr)
     random.Random(sentences.seed).shuffle(rows["train"])
     settings = {
         "data": "sentences",
         **{part: cache_key([[*r.texts, r.label] for r in found]) for part, found in rows.items()},
-        "classes": list(classes),
+        "label_type": "int" if classes else "float",
         "vocabulary": cache_key(vocabulary),
         **asdict(sentences),
         "tf-models-official": version("tf-models-official"),
@@ -147,16 +150,23 @@ def label_classes(
         label_type: `"int"`, `"float"`, or `None` to tell by the labels.
 
     Raises:
-        DataError: If there is one class only, or a dev row's is none of the training's; or if a
-            label that must be a number isn't.
+        DataError: If there is one class only, or a dev row's is none of the training's; if a
+            label that must be a number isn't; or if `label_type` is `None` and the training's
+            labels are numbers with a point and other words.
     """
     labels = dict.fromkeys(row.label for row in train)
     whole = all(_is_number(label, int) for label in labels)
-    numbers = all(_is_number(label, float) for label in labels)
-    if label_type == "float" or (label_type is None and numbers and not whole):
+    point = next((x for x in labels if _is_number(x, float) and not _is_number(x, int)), None)
+    if label_type == "float" or (label_type is None and point):
         for row in (*train, *dev):
-            if not _is_number(row.label, float):
-                raise DataError(f"{row.place}: the label must be a number. Received: {row.label!r}")
+            if _is_number(row.label, float):
+                continue
+            way_out = ""
+            if not label_type and row.label in labels:
+                way_out = f", as {point!r} is; --label_type int makes both classes"
+            raise DataError(
+                f"{row.place}: the label must be a number{way_out}. Received: {row.label!r}"
+            )
         return ()
     classes = tuple(sorted(labels, key=int) if whole else sorted(labels))
     if len(classes) < 2:

@@ -166,7 +166,8 @@ def _sentences_options(add: _Add) -> None:
     add(
         "--label_type",
         choices=("int", "float"),
-        help="int for classes, float for numbers to predict; default: as the labels are",
+        help="int for classes, float for numbers to predict; default: numbers if a label has a "
+        "point, as 2.0",
     )
     add("--seq_length", type=positive, default=default.seq_length, help="default: %(default)s")
     add("--seed", type=int, default=default.seed, help="of the order; default: %(default)s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,8 @@ def _cell(place: str, record: dict, name: str) -> str:
     value = record[name]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"{place}: {name!r} must be a text or a number. Received: {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{place}: {name!r} is {value}")
     if not str(value).strip():
         raise DataError(f"{place}: {name!r} is empty")
     return str(value).strip()

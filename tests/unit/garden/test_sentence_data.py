@@ -84,6 +84,7 @@ def test_columns_are_found_by_usual_names_or_named(tmp_path):
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text"\n', r"a.jsonl, line 2, column 8: not JSON"),
         ("a.jsonl", "[1]\n", r"line 1: must be an object"),
         ("a.jsonl", '{"text": ["a"], "label": 1}\n', r"'text' must be a text or a number.*\['a'\]"),
+        ("a.jsonl", '{"text": "a", "label": NaN}\n', r"a.jsonl, line 1: 'label' is nan"),
         ("a.jsonl", '{"text": "a", "label": null}\n', r"'label' must be a text or a number.*None"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a"}\n', r"line 2: there is no 'label'"),
         ("a.csv", b"text,label\na,\xff\n", r"a.csv, line 2: not UTF-8"),
@@ -108,7 +109,8 @@ def labelled(*labels):
         (("0.5", "1", "2"), None, ()),
         (("1", "2"), "float", ()),
         (("0.5", "1.5"), "int", ("0.5", "1.5")),
-        (("0.5", "x"), None, ("0.5", "x")),
+        (("0.0", "1.0"), None, ()),
+        (("0.5", "x"), "int", ("0.5", "x")),
     ],
 )
 def test_classes_or_numbers(labels, kind, classes):
@@ -121,6 +123,7 @@ def test_classes_or_numbers(labels, kind, classes):
         (("a", "a"), ("a",), None, r"f, line 1: all rows have one label, 'a'"),
         (("a", "b"), ("a", "c"), None, r"f, line 2: the label 'c' is none of the training's: a, b"),
         (("0.5", "1"), ("x",), None, r"f, line 1: the label must be a number. Received: 'x'"),
+        (("3", "0.5", "n/a"), ("3",), None, r"f, line 3: .* as '0.5' is; --label_type int .*'n/a'"),
         (("1", "nan"), ("1",), "float", r"f, line 2: the label must be a number"),
     ],
 )
@@ -157,6 +160,7 @@ def test_the_task_reads_the_texts_and_labels(tmp_path, vocab, numbers):
     task = task_of(
         "acclip/bert_sentence_prediction", yaml.safe_load((output / "data.yaml").read_text())
     )
+    assert task.model is not None
     assert task.model.num_classes == (1 if numbers else 2)
     assert task.model.encoder.bert.vocab_size == len(vocab.read_text().split())
     task.validation_data.override({"global_batch_size": 3})
@@ -178,3 +182,12 @@ def test_the_command_and_its_mistakes(tmp_path, vocab, capsys):
     assert "`seq_length` must be at least 8" in capsys.readouterr().err
     assert command.main([*line, "--text_fields", "a", "b", "c"]) == 2
     assert "--text_fields takes one or two" in capsys.readouterr().err
+    write(tmp_path / "train.csv", [(a, b, f"{c} {i}") for i, (a, b, c) in enumerate(PAIRS)])
+    write(dev, [(*PAIRS[0][:2], "no 0")])
+    assert command.main(line) == 2
+    assert len(capsys.readouterr().err.replace(str(tmp_path), "")) < 200
+    line[line.index("--output") + 1] = str(tmp_path / "numbers")
+    for path in (train, dev):
+        write(path, [(*pair[:2], i + 0.0) for i, pair in enumerate(PAIRS)])
+    assert command.main(line) == 0
+    assert "labels: numbers to predict" in capsys.readouterr().err
