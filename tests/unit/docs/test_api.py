@@ -1,0 +1,85 @@
+"""Every public name stands on a page of the API, and no page names what isn't there."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+API = ROOT / "docs/api"
+SHOWN = {
+    name
+    for page in API.glob("*.md")
+    for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE)
+}
+MODULES = (
+    "keras_acclip",
+    "keras_acclip.tf_keras",
+    "keras_acclip.noise",
+    "keras_acclip.noise.tails",
+    "keras_acclip.noise.plots",
+    "keras_acclip.garden",
+    "keras_acclip.garden.configs",
+    "keras_acclip.garden.data",
+)
+
+
+def find(name):
+    """What a dotted name stands for."""
+    parent, _, last = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(parent), last)
+    except AttributeError:
+        return importlib.import_module(name)
+
+
+def stands_on_a_page(name):
+    if inspect.ismodule(find(name)):
+        return any(shown == name or shown.startswith(f"{name}.") for shown in SHOWN)
+    return name in SHOWN
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_has_its_place(module):
+    names = [f"{module}.{name}" for name in importlib.import_module(module).__all__]
+    assert names
+    assert [name for name in names if not stands_on_a_page(name)] == []
+
+
+# Modules without a list of their names stand whole on a page, which shows what has no underscore.
+@pytest.mark.parametrize("name", ["keras_acclip.thresholds", "keras_acclip.rules"])
+def test_a_module_without_a_list_is_shown_whole(name):
+    assert name in SHOWN
+    own = [
+        value
+        for key, value in vars(importlib.import_module(name)).items()
+        if not key.startswith("_") and getattr(value, "__module__", None) == name
+    ]
+    assert len(own) > 5
+    assert all(value.__doc__ for value in own)
+
+
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_what_a_page_shows_is_there(name):
+    assert find(name) is not None
+
+
+def test_every_page_is_in_the_navigation():
+    def pages(part):
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            for value in part.values():
+                yield from pages(value)
+        else:
+            for item in part:
+                yield from pages(item)
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    docs = ROOT / "docs"
+    written = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    made = {"changelog.md", "contributing.md", "examples.md"}
+    assert set(pages(nav)) == written | made

@@ -1,0 +1,104 @@
+"""The guides: their code runs, their messages are the package's, their links hold on the site."""
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GUIDES = {
+    path.name: "\n".join(BLOCK.findall(path.read_text("utf-8")))
+    for path in sorted(DOCS.glob("*.md"))
+    if BLOCK.search(path.read_text("utf-8"))
+}
+# Blocks that can't run by themselves, with why.
+NOT_RUN = {"model_garden.md": "its block is part of a program with an experiment of the reader's"}
+
+
+def test_the_guides_have_code():
+    assert {"index.md", "choosing.md", "clipping.md", "noise.md", "devices.md"} <= set(GUIDES)
+
+
+def test_the_code_of_the_shortest_guide_runs():
+    exec(compile(GUIDES["choosing.md"], "choosing.md", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(GUIDES) - set(NOT_RUN)))
+def test_the_code_of_a_guide_runs(name, tmp_path):
+    """A page's blocks run one after the other, in a fresh process, as a reader pastes them."""
+    done = subprocess.run(
+        [sys.executable, "-c", GUIDES[name]],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_code_that_is_not_run_is_python():
+    for name in NOT_RUN:
+        if name in GUIDES:
+            ast.parse(GUIDES[name])
+
+
+# --- Messages ---
+
+
+def messages():
+    """All texts of the package's source, the values in them left out."""
+    texts = []
+    for path in (ROOT / "keras_acclip").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(texts)
+
+
+def test_the_messages_are_the_package_s():
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(.*?)` \| .+ \|$", page, re.MULTILINE)
+    assert len(rows) > 25
+    said = messages()
+    assert [message for message in rows if message not in said] == []
+
+
+# --- The site ---
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "uri", "expected"),
+    [
+        ("[a](docs/results/bert.md)", "CHANGELOG.md", "changelog.md", "[a](results/bert.md)"),
+        ("[a](../docs/noise.md#x)", "examples/README.md", "examples.md", "[a](noise.md#x)"),
+        (
+            "[e](../../examples/README.md)",
+            "docs/results/index.md",
+            "results/index.md",
+            "[e](../examples.md)",
+        ),
+        (
+            "[quickstart.py](quickstart.py)",
+            "examples/README.md",
+            "examples.md",
+            "`examples/quickstart.py`",
+        ),
+        ("[p](https://arxiv.org)", "CHANGELOG.md", "changelog.md", "[p](https://arxiv.org)"),
+        ("![p](a.png)", "docs/index.md", "index.md", "![p](a.png)"),
+    ],
+)
+def test_links_are_led_to_the_site(text, source, uri, expected):
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    assert hooks.rewritten(text, source, uri) == expected
