@@ -1,0 +1,129 @@
+"""What `python -m build` makes, used without the sources beside it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import keras_acclip
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+
+USE = """
+import json
+import keras
+import numpy as np
+import keras_acclip
+from keras_acclip import garden, noise
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(512, 4)).astype("float32")
+y = x.sum(axis=1, keepdims=True)
+keras.utils.set_random_seed(0)
+model = keras.Sequential([keras.layers.Dense(1)])
+model.compile(keras_acclip.ACClip(0.05), loss="mse")
+losses = model.fit(x, y, epochs=5, batch_size=16, verbose=0).history["loss"]
+sample = noise.measure_noise(model, (x, y), num_batches=100, batch_size=4, verbose=0)
+files = garden.configs.shipped()
+for name in files:
+    open(garden.configs.find(name)).close()
+print(json.dumps({
+    "home": keras_acclip.__file__,
+    "losses": losses,
+    "norms": len(sample),
+    "verdict": sample.classify().label,
+    "files": files,
+}))
+"""
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, **options)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """The folder with sdist and wheel, built from a copy, so that no build's leftovers matter."""
+    # Not by importing: a folder of that name in the clone could be taken for the module.
+    if not any(metadata.distributions(name="build")):
+        pytest.skip("build is not installed")
+    folder = tmp_path_factory.mktemp("dist")
+    source = tmp_path_factory.mktemp("source") / "keras-acclip"
+    tracked = run(["git", "ls-files", "-z"], cwd=ROOT).split("\0")
+    for name in filter(None, tracked):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    run([sys.executable, "-m", "build", "--outdir", str(folder)], cwd=source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist):
+    (path,) = dist.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(wheel, tmp_path_factory):
+    """A new environment with the wheel in it, that borrows the dependencies of this one."""
+    home = tmp_path_factory.mktemp("alone")
+    run([sys.executable, "-m", "venv", "--without-pip", str(home)])
+    site = next((home / "lib").glob("python*")) / "site-packages"
+    target = ["--target", str(site)]
+    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *target, str(wheel)])
+    # Plain paths alone: a .pth in a borrowed folder, such as an editable install's, isn't read.
+    borrowed = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+    (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
+    return home / "bin/python"
+
+
+def test_the_wheel_has_the_package_alone(wheel):
+    assert wheel.name == f"keras_acclip-{keras_acclip.__version__}-py3-none-any.whl"
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert tops == {"keras_acclip", f"keras_acclip-{keras_acclip.__version__}.dist-info"}
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("*.py", "*.yaml", "py.typed")
+        for path in (ROOT / "keras_acclip").rglob(kind)
+    }
+    assert sources <= set(names)
+
+
+def test_the_sdist_has_what_the_wheel_is_built_from(dist):
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "keras_acclip/py.typed"}
+    assert wanted | {"keras_acclip/garden/yaml/acclip.yaml"} <= names
+
+
+def test_the_wheel_trains_measures_and_reads_its_files(alone, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
+    out = run([str(alone), "-c", USE], cwd=tmp_path, env=environment)
+    used = json.loads(out.splitlines()[-1])
+    assert Path(used["home"]).is_relative_to(alone.parents[1])
+    assert used["losses"][-1] < used["losses"][0] / 2
+    assert used["norms"] == 100
+    assert used["verdict"] in ("heavy-tailed", "concentrated", "undecided")
+    yaml_files = {path.name for path in (ROOT / "keras_acclip/garden/yaml").glob("*.yaml")}
+    assert {Path(name).stem for name in used["files"]} == {Path(f).stem for f in yaml_files}
+
+
+def test_the_wheel_s_report_says_its_version(alone, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    out = run([str(alone), "-m", "keras_acclip.report"], cwd=tmp_path, env=environment)
+    assert f"keras_acclip: {keras_acclip.__version__}" in out
