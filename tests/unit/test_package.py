@@ -90,7 +90,7 @@ def test_extras():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
-    assert set(extras) == {"plot", "noise", "garden", "examples", "paper", "test"}
+    assert set(extras) == {"plot", "noise", "garden", "examples", "paper", "docs", "test"}
 
     def names(extra):
         return {re.match(r"[\w-]+", line)[0] for line in extras[extra].split()}
