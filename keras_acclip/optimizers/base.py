@@ -345,13 +345,15 @@ class RuleOptimizer(keras.optimizers.Optimizer):
         if not is_narrow(variable.dtype):
             return self.add_variable_from_reference(variable, name=name)
         path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
-        # `add_variable_from_reference` would give the slot the variable's own dtype.
+        # `add_variable_from_reference` would give the slot the variable's own dtype. Keras 3.8 has
+        # no layouts, and takes none.
+        layout = compat.layout(variable)
         make = functools.partial(
             self.add_variable,
             shape=variable.shape,
             dtype="float32",
             name=f"{path}_{name}",
-            layout=compat.layout(variable),
+            **({} if layout is None else {"layout": layout}),
         )
         return execution.colocated(variable, make, self._strategy)
 
