@@ -157,6 +157,7 @@ def read_texts(patterns: Iterable[str | Path], skip_unusable: bool = False) -> d
         TextError: If files are missing or can't be used, or none can; the message names them all.
     """
     paths, faults = _named(patterns)
+    way_out = ""
     texts: dict[Path, str] = {}
     unusable: list[str] = []
     seen: dict[str, Path] = {}
@@ -174,12 +175,14 @@ def read_texts(patterns: Iterable[str | Path], skip_unusable: bool = False) -> d
     if skip_unusable and texts:
         for fault in unusable:
             print(f"skipped: {fault}", file=sys.stderr)
-    else:
+    elif unusable:
         faults += unusable
+        several = f"{len(unusable)} of them, not without those that are missing"
+        goes_on = "them" if len(faults) == len(unusable) else several
+        way_out = f"; --skip_unusable goes on without {goes_on}" if texts else ""
     if len(faults) == 1:
-        raise TextError(faults[0])
+        raise TextError(faults[0] + way_out.replace("without them", "without it"))
     if faults:
-        way_out = "; --skip_unusable goes on without them" if unusable and texts else ""
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise TextError(f"{len(faults)} input files can't be used{way_out}:{listed}")
     return texts
