@@ -337,7 +337,7 @@ def measured(rows):
                 "what": f"{len(mine)} trainings of {name}",
                 "command": f"python benchmarks/training/run.py --workload {name}",
                 "seeds": f"{len(tuning)} to tune on, {fresh} others to compare on",
-                "machine": "2 cores of an AMD EPYC, shared",
+                "machine": "; ".join(sorted({row["machine"] for row in mine})),
                 "versions": "; ".join(", ".join(f"{n} {v}" for n, v in of) for of in versions),
                 "recorded": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
                 "source": "raw",

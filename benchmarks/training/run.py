@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
 sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
+from contest.report import processor  # noqa: E402
 from keras_acclip._utils.commands import Parser, positive  # noqa: E402
 from training import rows, workloads  # noqa: E402
 from training.contestants import CONTESTANTS  # noqa: E402
@@ -152,10 +153,12 @@ def circumstances():
         run = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True)
         return run.stdout.strip()
 
+    cpu = f"{os.cpu_count()} cores of {processor()}"
     changed = bool(git("status", "--porcelain", "--untracked-files=no", "--", "*.py"))
     return {
         "commit": git("rev-parse", "--short=12", "HEAD") + "+" * changed,
         "versions": {name: version(name) for name in ("keras", "jax", "numpy")},
+        "machine": cpu,
         "date": time.strftime("%Y-%m-%d"),
     }
 

@@ -21,7 +21,7 @@ class ScheduleFreeAdamW(keras.optimizers.Optimizer):
         beta_1: β₁ in (0, 1).
         beta_2: β₂ in [0, 1).
         epsilon: ε > 0.
-        decay: wd ≥ 0.
+        decay: wd ≥ 0; of one axis, as biases and normalizations are, variables do not decay.
 
     References:
         [Defazio et al., 2024](https://arxiv.org/abs/2405.15682), Algorithm 1.
@@ -58,7 +58,8 @@ class ScheduleFreeAdamW(keras.optimizers.Optimizer):
         x = self._average(variable, z)
         self.assign(v, self.beta_2 * v + (1 - self.beta_2) * ops.square(gradient))
         moment = v / (1 - ops.power(self.beta_2, step))
-        direction = gradient / (ops.sqrt(moment) + self.epsilon) + self.decay * variable
+        decay = self.decay if len(variable.shape) > 1 else 0.0
+        direction = gradient / (ops.sqrt(moment) + self.epsilon) + decay * variable
         self.assign(weight, weight + ops.square(rate))
         share = ops.square(rate) / ops.maximum(weight, 1e-30)
         self.assign(z, z - rate * direction)
