@@ -6,16 +6,15 @@ Importing this module gives the Model Garden's `TrainerConfig` the field
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
-import wrapt
 from official.core import base_task, config_definitions
 
 from keras_acclip._utils import arguments, compat
-from keras_acclip._utils.typing import Gradient, Variable
+from keras_acclip.garden.handed_over import Recorder
 
 FIELD = "gradient_accumulation_steps"
 
@@ -92,10 +91,10 @@ class Accumulator:
         Raises:
             ValueError: If the task trains a variable that is not one of the model's.
         """
-        recorder: Any = _Recorder(self._optimizer)
+        recorder: Any = Recorder(self._optimizer)
         logs = self._task.train_step(inputs, model=self._model, optimizer=recorder, metrics=metrics)
         places = {variable.ref(): i for i, variable in enumerate(self._variables)}
-        pairs: list[Any] = [pair for pair in recorder._self_pairs if pair[0] is not None]
+        pairs: list[Any] = [pair for pair in recorder.pairs if pair[0] is not None]
         strangers = [variable.name for _, variable in pairs if variable.ref() not in places]
         if strangers or not pairs:
             raise ValueError(
@@ -107,7 +106,7 @@ class Accumulator:
             dense = tf.convert_to_tensor(gradient)
             self._sums[place].assign_add(tf.cast(dense, self._sums[place].dtype))
         self._trained = sorted(places[variable.ref()] for _, variable in pairs)
-        self._arguments = recorder._self_arguments
+        self._arguments = recorder.further_arguments
         return logs
 
     def apply(self) -> None:
@@ -130,24 +129,3 @@ def _sum_of(variable: Any) -> tf.Variable:
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
-
-
-class _Recorder(wrapt.ObjectProxy):
-    """Keeps the gradients that are handed to an optimizer, in the optimizer's place.
-
-    It passes for the optimizer in all else: tasks ask one of `tf_keras.mixed_precision` to scale
-    the loss, and to undo it in the gradient.
-    """
-
-    def __init__(self, optimizer: Any) -> None:
-        super().__init__(optimizer)
-        # The proxy keeps what begins so; all other attributes are the optimizer's.
-        self._self_pairs: list[tuple[Gradient | None, Variable]] = []
-        self._self_arguments: Mapping[str, Any] = {}
-
-    def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[Gradient | None, Variable]], **kwargs: Any
-    ) -> None:
-        """Keeps the gradients."""
-        self._self_pairs = list(grads_and_vars)
-        self._self_arguments = kwargs

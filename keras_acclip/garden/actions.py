@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,8 +15,9 @@ import tf_keras
 from official.core import base_task, base_trainer
 
 from keras_acclip._utils import arguments, compat
-from keras_acclip._utils.typing import Array, Gradient, Variable
+from keras_acclip._utils.typing import Array, Gradient
 from keras_acclip.garden.errors import ExperimentError
+from keras_acclip.garden.handed_over import Recorder
 from keras_acclip.noise.data import Batches, preserved_random_state
 from keras_acclip.noise.measure import NoiseMeter
 from keras_acclip.noise.online import OnlineNoise
@@ -24,7 +25,54 @@ from keras_acclip.noise.recorder import NoiseRecorder
 from keras_acclip.noise.sample import NoiseSample
 
 
-class NoiseAction:
+class _Periodic:
+    """An Orbit action that does something every `interval` steps, and keeps samples.
+
+    Args:
+        trainer: The trainer.
+        interval: Training steps between two times.
+        recorder: Keeps the samples.
+    """
+
+    def __init__(
+        self, trainer: base_trainer.Trainer, interval: int, recorder: NoiseRecorder
+    ) -> None:
+        self._interval = arguments.positive_integer("interval", interval)
+        self._recorder = recorder
+        self._global_step = trainer.global_step
+        self._last_step = 0
+
+    @property
+    def samples(self) -> list[NoiseSample]:
+        """The samples in the order taken."""
+        return self._recorder.samples
+
+    def begin(self) -> None:
+        """Looks where training starts or goes on, once the checkpoint is restored."""
+        self._last_step = self._step()
+
+    def __call__(self, output: Mapping[str, Any]) -> None:
+        """Takes a sample if another `interval` steps are done.
+
+        Args:
+            output: What the training loop has given.
+        """
+        last, self._last_step = self._last_step, self._step()
+        if self._last_step // self._interval > last // self._interval:
+            self._take(output)
+
+    def close(self) -> None:
+        """Closes the summaries' file, once training is over."""
+        self._recorder.close()
+
+    def _step(self) -> int:
+        return int(self._global_step.numpy())
+
+    def _take(self, output: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class NoiseAction(_Periodic):
     """An Orbit action that measures the noise of the gradient that a task trains with.
 
     The gradient is the one that the task's `train_step` hands to its optimizer, at fixed weights,
@@ -59,22 +107,22 @@ class NoiseAction:
         model_dir: str,
         num_batches: int = 256,
     ) -> None:
-        self._interval = arguments.positive_integer("interval", interval)
         _check_strategy(trainer.strategy)
         self._folder = os.path.join(model_dir, "noise")
-        self._recorder = NoiseRecorder(
+        recorder = NoiseRecorder(
             num_batches=num_batches, log_dir=model_dir, save_dir=self._folder, verbose=2
         )
-        self._step = trainer.global_step
-        self._last_step = 0
+        super().__init__(trainer, interval, recorder)
         # Metrics of its own, so that those of the training go on undisturbed.
         with trainer.strategy.scope():
             metrics = trainer.task.build_metrics(training=True)
         replicas = trainer.strategy.num_replicas_in_sync
         self._meter = NoiseMeter(
             trainer.model,
-            gradient=functools.partial(_gradient, trainer.task, trainer.model, metrics, replicas),
-            step=self._steps,
+            gradient=functools.partial(
+                _gradient, trainer.task, trainer.model, trainer.optimizer, metrics, replicas
+            ),
+            step=self._step,
         )
         config = trainer.config.task.train_data
 
@@ -85,37 +133,18 @@ class NoiseAction:
 
         self._batches = Batches(read, None, repeatable=True)
 
-    @property
-    def samples(self) -> list[NoiseSample]:
-        """The samples in the order taken, those of an interrupted run before them."""
-        return self._recorder.samples
-
     def begin(self) -> None:
-        """Looks where training starts or goes on, once the checkpoint is restored."""
-        self._last_step = self._steps()
+        """Looks where training starts or goes on; an interrupted run's samples come first."""
+        super().begin()
         earlier = tf.io.gfile.glob(os.path.join(self._folder, "noise-*.npz"))
         samples = [NoiseSample.load(path) for path in sorted(earlier)]
         self._recorder.restore([s for s in samples if s.step <= self._last_step])
 
-    def __call__(self, output: object) -> None:
-        """Measures if another `interval` steps are done.
-
-        Args:
-            output: What the training loop has given; not used.
-        """
-        last, self._last_step = self._last_step, self._steps()
-        if self._last_step // self._interval > last // self._interval:
-            self._recorder.measure(self._meter, self._batches)
-
-    def close(self) -> None:
-        """Closes the summaries' file, once training is over."""
-        self._recorder.close()
-
-    def _steps(self) -> int:
-        return int(self._step.numpy())
+    def _take(self, output: Mapping[str, Any]) -> None:
+        self._recorder.measure(self._meter, self._batches)
 
 
-class FollowAction:
+class FollowAction(_Periodic):
     """An Orbit action that follows the gradients that several workers train with.
 
     No batch is evaluated twice: the optimizer, one of this package or any in its `Clip`, keeps a
@@ -149,15 +178,13 @@ class FollowAction:
         model_dir: str,
         num_batches: int = 256,
     ) -> None:
-        self._interval = arguments.positive_integer("interval", interval)
         if isinstance(trainer.strategy, tf.distribute.TPUStrategy):
             raise NotImplementedError(_NOT_ON_TPUS)
-        self._writes = trainer.strategy.extended.should_checkpoint
+        writes = trainer.strategy.extended.should_checkpoint
         folder = os.path.join(model_dir, "noise")
-        places = {"log_dir": model_dir, "save_dir": folder} if self._writes else {}
-        self._recorder = NoiseRecorder(
-            num_batches=num_batches, verbose=2 if self._writes else 0, **places
-        )
+        places = {"log_dir": model_dir, "save_dir": folder} if writes else {}
+        recorder = NoiseRecorder(num_batches=num_batches, verbose=2 if writes else 0, **places)
+        super().__init__(trainer, interval, recorder)
         self._online = OnlineNoise(
             num_batches=num_batches,
             groups=None,
@@ -165,17 +192,10 @@ class FollowAction:
             batch_size=trainer.config.task.train_data.global_batch_size,
         )
         self._trained = _Trained(trainer)
-        self._step = trainer.global_step
-        self._last_step = 0
-
-    @property
-    def samples(self) -> list[NoiseSample]:
-        """The samples in the order taken."""
-        return self._recorder.samples
 
     def begin(self) -> None:
         """Lets the optimizer keep its gradients, before the first step is traced."""
-        self._last_step = int(self._step.numpy())
+        super().begin()
         try:
             self._online.begin(self._trained)
         except ValueError as error:
@@ -185,22 +205,11 @@ class FollowAction:
                 "clip, around the one that there is"
             ) from error
 
-    def __call__(self, output: Mapping[str, Any]) -> None:
-        """Takes a sample if another `interval` steps are done.
-
-        Args:
-            output: What the training loop has given: `training_loss` is noted.
-        """
-        last, self._last_step = self._last_step, int(self._step.numpy())
-        if self._last_step // self._interval > last // self._interval:
-            loss = float(orbit.utils.get_value(output["training_loss"]))
-            sample = self._online.sample(self._trained, loss)
-            if sample is not None:
-                self._recorder.keep(sample)
-
-    def close(self) -> None:
-        """Closes the summaries' file, once training is over."""
-        self._recorder.close()
+    def _take(self, output: Mapping[str, Any]) -> None:
+        loss = float(orbit.utils.get_value(output["training_loss"]))
+        sample = self._online.sample(self._trained, loss)
+        if sample is not None:
+            self._recorder.keep(sample)
 
 
 class _Trained:
@@ -275,6 +284,7 @@ def _check_strategy(strategy: tf.distribute.Strategy) -> None:
 def _gradient(
     task: base_task.Task,
     model: tf_keras.Model,
+    optimizer: Any,
     metrics: Sequence[tf_keras.metrics.Metric],
     replicas: int,
     batch: tuple[Any, Any, Any],
@@ -282,23 +292,11 @@ def _gradient(
 ) -> tuple[Array, list[Gradient | None]]:
     """A replica's part of the loss, and the gradient that the task hands to its optimizer."""
     x, y, _ = batch
-    optimizer: Any = _Recorder()
+    recorder: Any = Recorder(optimizer)
     with compat.seeded_layers(model, seed):
         logs = task.train_step(
-            x if y is None else (x, y), model=model, optimizer=optimizer, metrics=metrics
+            x if y is None else (x, y), model=model, optimizer=recorder, metrics=metrics
         )
-    gradients = [optimizer.gradients.get(variable.ref()) for variable in model.trainable_variables]
+    handed = {variable.ref(): gradient for gradient, variable in recorder.pairs}
+    gradients = [handed.get(variable.ref()) for variable in model.trainable_variables]
     return tf.cast(logs[task.loss], tf.float32) / replicas, gradients
-
-
-class _Recorder:
-    """Takes gradients in an optimizer's place."""
-
-    def __init__(self) -> None:
-        self.gradients: dict[Any, Gradient | None] = {}
-
-    def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[Gradient | None, Variable]], **_: Any
-    ) -> None:
-        """Keeps the gradients, by variable."""
-        self.gradients = {variable.ref(): gradient for gradient, variable in grads_and_vars}

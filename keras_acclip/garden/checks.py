@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 from absl import logging
+from google.protobuf import message
 from official.common import distribute_utils
 from official.core import config_definitions, input_reader
 from official.nlp.data import (
@@ -246,13 +247,10 @@ def _examples(files: Iterable[str], place: str) -> Iterator[tuple[str, dict[str,
                 fields = example.features.feature.items()
                 yield file, {key: _values(feature) for key, feature in fields}
                 left -= 1
-        except (tf.errors.OpError, ValueError) as error:
+        except tf.errors.OpError as error:
             what = str(error).splitlines()[0]
             raise ExperimentError(f"{place}.input_path: {file} can't be read: {what}") from error
-        except Exception as error:
-            # Protocol buffers' own exception has no base of its own.
-            if type(error).__name__ != "DecodeError":
-                raise
+        except message.DecodeError as error:
             raise ExperimentError(f"{place}.input_path: {file}: holds no examples") from error
         if not left:
             return

@@ -81,7 +81,9 @@ def run(
                 "Argument `noise_interval` must be a multiple of trainer.steps_per_loop, "
                 f"{params.trainer.steps_per_loop}. Received: noise_interval={noise_interval}"
             )
-    if fresh and "train" in mode:
+    if fresh and "train" not in mode:
+        raise ExperimentError(f"--fresh starts a training anew, and --mode={mode} trains nothing")
+    if fresh:
         if params.runtime.distribution_strategy in ("multi_worker_mirrored", "parameter_server"):
             raise ExperimentError(
                 f"--fresh is for one machine: remove {model_dir}, which the workers share, by hand"
