@@ -30,6 +30,7 @@ def column(values):
     return np.array(values)[:, None]
 
 
+@pytest.mark.slow
 def test_projected_gclip_is_the_paper_s_box():
     steps, G = [1, 2, 30], 1.3
     x = np.ones((5, SEEDS))

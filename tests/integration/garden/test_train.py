@@ -266,12 +266,17 @@ def test_the_step_is_traced_once(unbroken, adamw):
     assert (unbroken[1], adamw[1]) == (1, 1)
 
 
-def test_a_folder_belongs_to_one_experiment(data, adamw, tmp_path, capsys):
+def test_a_folder_belongs_to_one_experiment(data, adamw, tmp_path):
     folder = shutil.copytree(adamw[0], tmp_path / "model")
     params = (folder / "params.yaml").read_bytes()
     with pytest.raises(ExperimentError, match=r"optimizer.type 'adamw' → 'acclip'.*--fresh"):
         run(overrides(data, steps=10), folder)
     assert (folder / "params.yaml").read_bytes() == params and steps(folder) == steps(adamw[0])
+
+
+@pytest.mark.slow
+def test_a_finished_run_says_so_and_starts_anew_where_asked(data, adamw, tmp_path, capsys):
+    folder = shutil.copytree(adamw[0], tmp_path / "model")
     run(adamw_changes(data, 10), folder)
     assert f"{folder} is trained to the end: 10 steps" in capsys.readouterr().out
     run(overrides(data, steps=5), folder, fresh=True)
@@ -282,6 +287,8 @@ def test_a_folder_belongs_to_one_experiment(data, adamw, tmp_path, capsys):
 def test_there_must_be_a_checkpoint_to_evaluate(data, tmp_path):
     with pytest.raises(ExperimentError, match="holds no checkpoint to evaluate"):
         run(overrides(data), tmp_path, mode="eval")
+    with pytest.raises(ExperimentError, match="--fresh starts a training anew, and --mode=eval"):
+        run(overrides(data), tmp_path, mode="eval", fresh=True)
 
 
 def test_a_mistake_of_a_run_is_one_line_and_status_2(data, tmp_path, capsys):

@@ -159,7 +159,8 @@ class Loop:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "method"), [("one device", "exact"), ("two replicas", "sketch")]
+    ("strategy", "method"),
+    [pytest.param("one device", "exact", marks=pytest.mark.slow), ("two replicas", "sketch")],
 )
 def test_gradient_of_a_loop_of_one_s_own(strategy, method):
     strategy = tf.distribute.get_strategy() if strategy == "one device" else paths.two_replicas()

@@ -9,6 +9,7 @@ import keras_acclip
 from keras_acclip import Clip
 from keras_acclip.thresholds import MovingMoment, MovingQuantile, PowerThreshold, ZScore
 from tests import paths
+from tests.tiers import some
 
 FILES = {
     "AdamW": lambda: Clip(keras.optimizers.AdamW(1e-2, use_ema=True), 0.5),
@@ -25,7 +26,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", some(FILES, ["by variable"]))
 def test_files_and_configs(name, tmp_path):
     """Training goes on bit for bit from a `.keras` file and from a checkpoint."""
     x = np.float32(np.random.default_rng(0).standard_normal((48, 6)))

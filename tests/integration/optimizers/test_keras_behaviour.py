@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_acclip import ACClip, CClip, GClip
+from tests.tiers import some
 
 CLASSES = [GClip, CClip, ACClip]
 
@@ -211,7 +212,7 @@ def test_a_scalar_and_an_empty_variable(make):
 
 
 @pytest.mark.parametrize("jit_compile", [True, False])
-@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize("run_eagerly", some([True, False], [False]))
 def test_fit_learns_however_the_model_is_compiled(cls, run_eagerly, jit_compile):
     if run_eagerly and jit_compile:
         pytest.skip("Keras excludes it")
@@ -252,7 +253,15 @@ def test_a_layer_that_is_unfrozen_in_the_middle_of_fit(cls, kwargs):
     np.testing.assert_array_equal(model.layers[0].kernel, frozen)
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"averaging": "linear"}, {"skip_nonfinite": True}], ids=str)
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        pytest.param({"averaging": "linear"}, marks=pytest.mark.slow),
+        pytest.param({"skip_nonfinite": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_layers_quantized_to_float8(cls, kwargs):
     """Their scales are overwritten by their gradients, and have neither slot nor average."""
     model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(16), keras.layers.Dense(1)])

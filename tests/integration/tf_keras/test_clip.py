@@ -142,7 +142,7 @@ FILES = {
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", some(FILES, ["a dict"]))
 def test_files_and_configs(name, tmp_path):
     x = np.float32(np.random.default_rng(0).standard_normal((48, 6)))
 

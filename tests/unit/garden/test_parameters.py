@@ -1,5 +1,6 @@
 import pytest
 from official.core import exp_factory, train_utils
+from official.modeling import optimization
 
 from keras_acclip.garden import configs, experiments, flags, parameters
 from keras_acclip.garden.errors import ExperimentError
@@ -29,6 +30,15 @@ def test_experiments_are_read_as_the_model_garden_reads_them(experiment):
 def test_every_shipped_file_is_read(name):
     experiment = "acclip/bert_squad" if name == "squad" else "acclip/bert_pretraining"
     assert parse(files=[name], experiment=experiment).trainer
+
+
+def test_what_the_help_shows_is_taken():
+    for name, value in flags.OVERRIDES.items():
+        assert parse(f"{name}={value}")
+    for name in flags.OPTIMIZERS:
+        config = parse(f"trainer.optimizer_config.optimizer.type={name}").trainer.optimizer_config
+        factory = optimization.OptimizerFactory(config)
+        assert factory.build_optimizer(factory.build_learning_rate())
 
 
 @pytest.mark.parametrize(

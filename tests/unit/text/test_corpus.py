@@ -206,6 +206,10 @@ def test_all_unusable_files_are_named_at_once(tmp_path, capsys):
     # A name that is no file's is a mistake all the same; and some text there must be.
     with pytest.raises(corpus.TextError, match=r"^nowhere.txt: no such file$"):
         corpus.text_files([*patterns, "nowhere.txt"], skip_unusable=True)
+    with pytest.raises(corpus.TextError, match=r"empty; --skip_unusable goes on without it$"):
+        corpus.text_files([tmp_path / "000.txt", tmp_path / "002.txt"])
+    with pytest.raises(corpus.TextError, match="without 3 of them, not without those that are"):
+        corpus.text_files([*patterns, "nowhere.txt"])
     with pytest.raises(corpus.TextError, match=r"002.txt: the file is empty"):
         corpus.text_files([tmp_path / "002.txt"], skip_unusable=True)
 
