@@ -102,7 +102,7 @@ def _lists() -> str:
             "\nFiles of this package (--config_file):",
             *(f"  {name:<18}{files.describe(name)}" for name in files.shipped()),
             "\nOptimizers (trainer.optimizer_config.optimizer.type), and the Model Garden's:",
-            f"  {', '.join(OPTIMIZERS)}",
+            f"  {', '.join(OPTIMIZERS)} (clip goes around another: clip.optimizer.type)",
             "\nThe parameters that people change most (--params_override):",
             *(f"  {name}={value}" for name, value in OVERRIDES.items()),
             "",

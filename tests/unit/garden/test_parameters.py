@@ -36,7 +36,9 @@ def test_what_the_help_shows_is_taken():
     for name, value in flags.OVERRIDES.items():
         assert parse(f"{name}={value}")
     for name in flags.OPTIMIZERS:
-        config = parse(f"trainer.optimizer_config.optimizer.type={name}").trainer.optimizer_config
+        place = "trainer.optimizer_config.optimizer"
+        inner = f",{place}.clip.optimizer.type=adamw" if name == "clip" else ""
+        config = parse(f"{place}.type={name}{inner}").trainer.optimizer_config
         factory = optimization.OptimizerFactory(config)
         assert factory.build_optimizer(factory.build_learning_rate())
 
