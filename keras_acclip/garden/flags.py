@@ -37,7 +37,7 @@ MODES = (
 )
 _SECTIONS = ("task", "trainer", "runtime")
 _REQUIRED = ("experiment", "mode", "model_dir")
-OPTIMIZERS = ("acclip", "gclip", "cclip", "clip", "adamw", "sgd", "lamb", "adafactor")
+OPTIMIZERS = ("acclip", "gclip", "cclip", "clip", "adamw", "sgd", "lamb")
 OVERRIDES = {
     "trainer.train_steps": "100000",
     "trainer.steps_per_loop": "100",
