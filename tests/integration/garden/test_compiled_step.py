@@ -131,6 +131,7 @@ def test_the_whole_step_compiles(experiment, optimizer, data):
     assert_compiles(experiment, optimizer, data, 1e-4)
 
 
+@pytest.mark.slow
 @all_but(("acclip/bert_squad", "gclip"))
 def test_the_whole_step_compiles_in_bfloat16(experiment, optimizer, data, bfloat16):
     """As `tpu.yaml` has it; XLA rounds to bfloat16 in other places, by 2⁻⁹ each time."""

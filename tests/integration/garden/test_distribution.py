@@ -107,7 +107,8 @@ def of_two_workers(case, data, folder, steps=20):
     return [list(np.load(folder / f"weights-{worker}.npz").values()) for worker in range(2)]
 
 
-@pytest.mark.parametrize("case", some(workers.CASES, ("huge gradient",)))
+@SLOW
+@pytest.mark.parametrize("case", workers.CASES)
 def test_two_workers_equal_one_device(case, data, on_one_device, tmp_path):
     weights, folder = on_one_device(case)
     for of_worker in of_two_workers(case, data, tmp_path):

@@ -107,6 +107,7 @@ def test_mixed_precision_gives_unscaled_norms():
     np.testing.assert_allclose(half.norms, full.norms, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_replicas_give_the_gradient_of_the_global_batch():
     strategy = paths.two_replicas()
     with strategy.scope():

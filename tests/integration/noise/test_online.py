@@ -158,6 +158,7 @@ def test_an_embedding_in_batches_of_any_size():
     assert sample.std == pytest.approx(measured.std, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_second_fit_without_it_keeps_nothing():
     model = make_model("Keras 3", "ACClip")
     follow(model, epochs=1)
@@ -167,6 +168,7 @@ def test_a_second_fit_without_it_keeps_nothing():
     assert (sample.step, len(sample)) == (768, 256)
 
 
+@pytest.mark.slow
 def test_inside_a_loss_scale_optimizer():
     keras.utils.set_random_seed(0)
     model = make_model("Keras 3", "ACClip")

@@ -63,6 +63,7 @@ def load(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_command_lines_text_is_loaded(load, english, tmp_path):
     whole = load("--text", english)
     expected = token_rows.token_rows(corpus.text_files([english]), 600, 16, tmp_path)
