@@ -28,6 +28,14 @@ from training.workloads import WORKLOADS  # noqa: E402
 FOLDER = ROOT / "docs" / "results" / "training"
 PEER, OURS = "adamw", "acclip"
 SWEPT = {"rate": "rate", "beta_1": "β1", "beta_2": "β2", "warmup": "warm-up"}
+# What README calls the workloads.
+NAMED = {
+    "zipf-full": "Softmax regression, the same 8,192 examples each step",
+    "zipf-64": "Softmax regression, 64 fresh examples a step",
+    "mlm-16": "2-layer BERT, 16 rows a step",
+    "mlm-128": "2-layer BERT, 128 rows a step",
+    "lm": "4-layer GPT, 32 rows a step",
+}
 NAMES = {
     "adamw": "AdamW",
     "acclip": "ACClip",
@@ -129,6 +137,20 @@ def answers(all_compared):
             row = [len(seeds), *means, interval(difference), pairs.verdict(difference)]
         found.append([compared.name, *row])
     return found
+
+
+def headlines(found):
+    """What README quotes: the answers that there are, before the headlines of other pages."""
+    made = []
+    for order, (name, seeds, *_, difference, answer) in enumerate(found):
+        if difference is not None:
+            steps = f"{WORKLOADS[name].steps:,}"
+            claim = f"{NAMED[name]}: held-out loss, tuned ACClip less tuned AdamW"
+            made.append(
+                {"order": order - len(found), "claim": claim, "result": difference}
+                | {"digits": 4, "sign": True, "seeds": f"{seeds} seeds, {steps} steps; {answer}"}
+            )
+    return made
 
 
 def interval(difference):
@@ -270,6 +292,7 @@ def results(rows, path):
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "by": "python benchmarks/training/report.py",
         },
+        "headlines": headlines(found),
         "measured": measured(rows),
         "tables": {
             "answers": {
