@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from keras_acclip.optimizers.clip import Clip as Clip
     from keras_acclip.optimizers.gclip import GClip as GClip
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ACClip",

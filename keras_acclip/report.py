@@ -40,7 +40,7 @@ def lines() -> Iterator[str]:
     Example:
         >>> print(*lines(), sep="\\n")
         Python: 3.11.9
-        keras_acclip: 0.1.0
+        keras_acclip: 0.2.0
         ...
     """
     from keras_acclip import __version__

@@ -65,3 +65,17 @@ def test_contributing_names_files_that_exist():
     for path in named:
         if path != "docs/results/NAME/results.json":
             assert (ROOT / path).exists(), path
+
+
+def test_the_changelog_s_newest_section_is_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    sections = re.findall(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)$", text, re.MULTILINE)
+    assert len(sections) == len(re.findall(r"^## ", text, re.MULTILINE)) >= 2
+    newest = (keras_acclip.__version__, str(load("CITATION.cff")["date-released"]))
+    assert sections[0] == newest
+    numbers = [tuple(map(int, version.split("."))) for version, _ in sections]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_the_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
