@@ -80,6 +80,11 @@ def test_every_page_is_in_the_navigation():
 
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
     docs = ROOT / "docs"
-    written = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    written = {
+        path.relative_to(docs).as_posix()
+        for kind in ("md", "ipynb")
+        for path in docs.rglob(f"*.{kind}")
+        if ".ipynb_checkpoints" not in path.parts
+    }
     made = {"changelog.md", "contributing.md", "examples.md"}
     assert set(pages(nav)) == written | made

@@ -103,8 +103,37 @@ def test_the_messages_are_the_package_s():
     ],
 )
 def test_links_are_led_to_the_site(text, source, uri, expected):
+    assert hooks().rewritten(text, source, uri) == expected
+
+
+def hooks():
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
     spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    assert hooks.rewritten(text, source, uri) == expected
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+URLS = {"index.md": "", "noise.md": "noise/", "tutorials/a.ipynb": "tutorials/a/"}
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("../noise.md", "../../noise/"),
+        ("../noise.md#the-verdict", "../../noise/#the-verdict"),
+        ("a.ipynb", "../a/"),
+        ("../index.md", "../../"),
+        ("https://example.org/a.md", "https://example.org/a.md"),
+        ("#here", "#here"),
+    ],
+)
+def test_links_of_a_notebook_are_led_to_pages(link, expected):
+    html = hooks().resolved(f'<a href="{link}">x</a>', "tutorials/b.ipynb", "tutorials/b/", URLS)
+    assert html == f'<a href="{expected}">x</a>'
+
+
+def test_a_link_of_a_notebook_to_no_page_is_a_warning(caplog):
+    html = '<a href="../missing.md">x</a>'
+    assert hooks().resolved(html, "tutorials/b.ipynb", "tutorials/b/", URLS) == html
+    assert "tutorials/b.ipynb links to ../missing.md" in caplog.text
