@@ -96,10 +96,10 @@ def make_sentence_data(
     if len(text_fields) > 2:
         raise DataError(f"--text_fields takes one or two. Received: {', '.join(text_fields)}")
     vocabulary = read_vocabulary(vocab)
-    rows = {
-        part: read_labelled(path, text_fields, label_field)
-        for part, path in (("train", train), ("dev", dev))
-    }
+    rows = {"train": read_labelled(train, text_fields, label_field)}
+    # A file that has other usual columns besides must not be scored on those.
+    *text_fields, label_field = rows["train"][0].columns
+    rows["dev"] = read_labelled(dev, text_fields, label_field)
     classes = label_classes(rows["train"], rows["dev"], label_type)
     if not classes and label_type is None:
         print("labels: numbers to predict; for classes --label_type int", file=sys.stderr)

@@ -39,11 +39,13 @@ class Labelled:
         texts: One text, or two.
         label: The label.
         place: File and line, for messages.
+        columns: Names of the texts' columns and of the label's.
     """
 
     texts: tuple[str, ...]
     label: str
     place: str
+    columns: tuple[str, ...] = ()
 
 
 def read_labelled(
@@ -56,9 +58,9 @@ def read_labelled(
             object a line; plain UTF-8, or gzip where `.gz` is added to the name. A TSV file has no
             quotation marks around its cells, as GLUE's have none.
         text_fields: Names of the columns of one or two texts. Default: the first of `TEXT_FIELDS`
-            that the file has.
+            that the file has, in small letters or capitals.
         label_field: Name of the label's column. Default: the first of `LABEL_FIELDS` that the file
-            has.
+            has, in the same way.
 
     Returns:
         The rows, in their order.
@@ -93,7 +95,8 @@ def read_labelled(
         fields = fields or _texts(place, record)
         label_field = label_field or _label(place, record)
         texts = tuple(_cell(place, record, name) for name in fields)
-        rows.append(Labelled(texts, _cell(place, record, label_field), place))
+        label = _cell(place, record, label_field)
+        rows.append(Labelled(texts, label, place, (*fields, label_field)))
     if not rows:
         raise DataError(f"{path}: holds no row")
     return rows
@@ -138,9 +141,10 @@ def _json_records(path: Path, content: str) -> Iterator[tuple[str, dict]]:
 
 
 def _texts(place: str, record: dict) -> tuple[str, ...]:
+    named = {str(name).lower(): name for name in record}
     for names in TEXT_FIELDS:
-        if all(name in record for name in names):
-            return names
+        if all(name in named for name in names):
+            return tuple(named[name] for name in names)
     raise DataError(
         f"{place}: which columns hold the texts? There are {', '.join(map(str, record))}. "
         "--text_fields names one or two"
@@ -148,9 +152,10 @@ def _texts(place: str, record: dict) -> tuple[str, ...]:
 
 
 def _label(place: str, record: dict) -> str:
+    named = {str(name).lower(): name for name in record}
     for name in LABEL_FIELDS:
-        if name in record:
-            return name
+        if name in named:
+            return named[name]
     raise DataError(
         f"{place}: which column holds the label? There are {', '.join(map(str, record))}. "
         "--label_field names it"

@@ -191,3 +191,27 @@ def test_the_command_and_its_mistakes(tmp_path, vocab, capsys):
         write(path, [(*pair[:2], i + 0.0) for i, pair in enumerate(PAIRS)])
     assert command.main(line) == 0
     assert "labels: numbers to predict" in capsys.readouterr().err
+
+
+def test_dev_has_the_columns_of_train(tmp_path, vocab, capsys):
+    def said(dev_rows, dev_fields, *options):
+        train = write(tmp_path / "train.csv", PAIRS)
+        dev = write(tmp_path / "dev.csv", dev_rows, dev_fields)
+        line = ["sentences", "--train", str(train), "--dev", str(dev), "--vocab", str(vocab)]
+        line += ["--output", str(tmp_path / "out"), "--seq_length", "16", "--processes", "1"]
+        return command.main([*line, *options]), capsys.readouterr().err
+
+    status, error = said([("a b", "x")], ("text", "label"))
+    assert status == 2 and "dev.csv, line 2: there is no 'sentence1', but text, label" in error
+    status, error = said([("a", "b", "x")], ("sentence1", "sentence2", "labels"))
+    assert status == 2 and "dev.csv, line 2: there is no 'label', but" in error
+    # Other usual columns in the dev file don't count.
+    columns = ("premise", "hypothesis", "sentence1", "sentence2", "label")
+    status, error = said([("p", "h", *PAIRS[0])], columns)
+    assert status == 0, error
+
+
+def test_usual_columns_in_capitals(tmp_path):
+    path = write(tmp_path / "a.csv", [("a b", "x")], ("Sentence", "LABEL"))
+    (found,) = read_labelled(path)
+    assert found.texts == ("a b",) and found.columns == ("Sentence", "LABEL")
