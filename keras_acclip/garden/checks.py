@@ -99,6 +99,23 @@ def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
                 )
 
 
+def check_intervals(trainer: config_definitions.TrainerConfig) -> None:
+    """Raises an `ExperimentError` if a training can't be cut into loops.
+
+    Args:
+        trainer: The experiment's trainer: its `steps_per_loop` must be at least 1, and its
+            `summary_interval` a multiple of it.
+    """
+    loop, summary = trainer.steps_per_loop, trainer.summary_interval
+    if loop < 1:
+        raise ExperimentError(f"trainer.steps_per_loop must be at least 1. Received: {loop}")
+    if summary is not None and (summary < 1 or summary % loop):
+        raise ExperimentError(
+            f"trainer.summary_interval must be a multiple of trainer.steps_per_loop={loop}. "
+            f"Received: {summary}"
+        )
+
+
 def check_initial(task: config_definitions.TaskConfig) -> None:
     """Raises an `ExperimentError` if a checkpoint to start from isn't there.
 

@@ -74,6 +74,8 @@ def run(
     >>> params = exp_factory.get_exp_config("acclip/bert_pretraining")
     >>> model = run(params, "train_and_eval", "runs/acclip", noise_interval=1000)
     """
+    if "train" in mode:
+        checks.check_intervals(params.trainer)
     if noise_interval is not None:
         noise_interval = arguments.positive_integer("noise_interval", noise_interval)
         if noise_interval % params.trainer.steps_per_loop:

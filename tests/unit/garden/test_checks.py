@@ -134,6 +134,26 @@ def test_a_checkpoint_to_start_from_must_be_there(tmp_path):
             checks.check_initial(config.replace(init_checkpoint=path))
 
 
+def test_intervals_are_whole_loops():
+    def trainer(loop, summary):
+        return runs.parse(
+            {"trainer": {"steps_per_loop": loop, "summary_interval": summary}}
+        ).trainer
+
+    for loop, summary in ((1, 1), (10, 10), (10, 30)):
+        checks.check_intervals(trainer(loop, summary))
+    for loop, summary in ((10, 5), (10, 15), (10, 0), (10, -10)):
+        with pytest.raises(
+            ExperimentError,
+            match=rf"trainer.summary_interval must be a multiple of trainer.steps_per_loop={loop}. "
+            rf"Received: {summary}$",
+        ):
+            checks.check_intervals(trainer(loop, summary))
+    for loop in (0, -1):
+        with pytest.raises(ExperimentError, match=rf"steps_per_loop must .* Received: {loop}$"):
+            checks.check_intervals(trainer(loop, 10))
+
+
 def test_a_number_that_a_schedule_needs_is_named():
     checks.check_schedule(runs.parse({}).trainer)
     stock = exp_factory.get_exp_config("bert/sentence_prediction").trainer
