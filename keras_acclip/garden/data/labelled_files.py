@@ -114,6 +114,12 @@ def _table_records(path: Path, content: str, delimiter: str) -> Iterator[tuple[s
                 continue
             if names is None:
                 names = [name.strip() for name in row]
+                if len(names) < 2:
+                    between = "tabs" if delimiter == "\t" else "commas"
+                    raise DataError(
+                        f"{place}: the first line must name two columns or more, {between} "
+                        f"between them. Received: {row[0][:80]!r}"
+                    )
                 if len(set(names)) < len(names):
                     raise DataError(f"{place}: two columns have one name: {', '.join(names)}")
                 continue
@@ -127,6 +133,13 @@ def _table_records(path: Path, content: str, delimiter: str) -> Iterator[tuple[s
 
 
 def _json_records(path: Path, content: str) -> Iterator[tuple[str, dict]]:
+    start = content.lstrip()
+    if start.startswith("["):
+        number = 1 + content[: len(content) - len(start)].count("\n")
+        raise DataError(
+            f"{path}, line {number}: must be an object with the texts and the label, an object a "
+            "line, not a list of them"
+        )
     for number, line in enumerate(content.split("\n"), 1):
         place = f"{path}, line {number}"
         if not line.strip():

@@ -215,3 +215,23 @@ def test_usual_columns_in_capitals(tmp_path):
     path = write(tmp_path / "a.csv", [("a b", "x")], ("Sentence", "LABEL"))
     (found,) = read_labelled(path)
     assert found.texts == ("a b",) and found.columns == ("Sentence", "LABEL")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text;label\nHello, you;x\n", "line 1: .* commas between them.*'text;label'"),
+        ("a.tsv", "text,label\nHello,x\n", "line 1: .* tabs between them.*'text,label'"),
+        ("a.csv", "text\nHello\n", "line 1: the first line must name two columns or more"),
+        ("a.json", '[{"text": "a", "label": 1}]', "line 1: must be an object .* not a list"),
+        (
+            "a.json",
+            '\n [\n{"text": "a", "label": 1}\n]\n',
+            "line 2: must be an object .* not a list",
+        ),
+    ],
+)
+def test_the_form_that_is_needed_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_labelled(tmp_path / name)
