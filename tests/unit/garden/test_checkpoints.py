@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_acclip.garden import checkpoints, runner
 from keras_acclip.garden.checkpoints import CheckpointError, last_checkpoint
+from tests.integration.garden import runs
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_an_unreadable_checkpoint_is_named(finished, damage, tmp_path):
     good = "ckpt-20" if damage == "state" else "ckpt-10"
     what = "checkpoint, which names" if damage == "state" else "ckpt-20 cannot be read: "
     with pytest.raises(CheckpointError, match=what) as error:
-        runner.run(None, "train", str(folder))
+        runner.run(runs.parse({}), "train", str(folder))
     assert f"last good checkpoint is {folder / good}." in str(error.value)
     assert {path: path.read_bytes() for path in folder.iterdir()} == content
     # The way out that the message shows.
