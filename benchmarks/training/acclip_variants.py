@@ -6,9 +6,12 @@ from typing import Any
 
 import keras
 
+from keras_acclip import rules
+
 ops: Any = keras.ops
 
 LEAST_SHARE = 1e-3  # Of coordinates that cautious masking counts as kept.
+TINY = 2.0**-60  # Keeps 0/0 out, as in ACClip.
 
 
 class ACClipVariant(keras.optimizers.Optimizer):
@@ -73,7 +76,7 @@ class ACClipVariant(keras.optimizers.Optimizer):
         m, tau, g = self.moments[index], self.thresholds[index], gradient
         if self.gradient_multiple is not None:
             bound = ops.where(tau > 0, self.gradient_multiple * tau, float("inf"))
-            g = ops.minimum(ops.maximum(g, -bound), bound)
+            g = rules.clipped_coordinates(g, bound, ops)
         m_new = self.beta_1 * m + (1 - self.beta_1) * g
         tau_new = self.beta_2 * tau + (1 - self.beta_2) * ops.abs(g)
         self.assign(m, m_new)
@@ -96,8 +99,7 @@ class ACClipVariant(keras.optimizers.Optimizer):
             in_g = 1 - self.beta_1**steps if self.corrected else 1.0
             m = self.beta_1 * m + (1 - self.beta_1) * g / in_g
         tau = self.multiple * tau / in_tau
-        epsilon = self.epsilon * (ops.mean(tau) if self.relative_epsilon else 1.0)
+        epsilon = self.epsilon * (ops.mean(tau) if self.relative_epsilon else 1.0) + TINY
         if self.smooth:
-            # Where both are 0, so is m.
-            return m * tau / (ops.sqrt(tau * tau + m * m) + 2.0**-60), tau, epsilon + 2.0**-60
-        return m * tau / ops.maximum(tau, ops.abs(m) + epsilon + 2.0**-60), tau, epsilon + 2.0**-60
+            return m * tau / (ops.sqrt(tau * tau + m * m) + TINY), tau, epsilon
+        return m * tau / ops.maximum(tau, ops.abs(m) + epsilon), tau, epsilon
