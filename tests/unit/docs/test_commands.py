@@ -58,11 +58,19 @@ def recorded(script, folder):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def configured(values):
+    """The parameters of a command line; Gin stays open for what comes after."""
+    gin.clear_config()
+    try:
+        return train.configured(values)
+    finally:
+        gin.clear_config()
+
+
 def take(module, arguments):
     """Has a program take its arguments, without doing what they say."""
     if module in ("keras_acclip.garden.train", "official.nlp.train"):
-        gin.clear_config()
-        params = train.configured(flags.read(["train", *arguments]))
+        params = configured(flags.read(["train", *arguments]))
         checks.check_intervals(params.trainer)
         checks.check_schedule(params.trainer)
     elif module == "keras_acclip.garden.data":
