@@ -120,7 +120,7 @@ def train(spec, rows, work, noisy, alone):
         The run, as `comparison` takes it.
     """
     import keras
-    from paper.lab import masked_lm, training
+    from paper.lab import bert, masked_lm, training
 
     import keras_acclip
 
@@ -136,7 +136,7 @@ def train(spec, rows, work, noisy, alone):
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     vocabulary = len(rows.vocabulary)
-    model = masked_lm.build_model(vocabulary, settings)
+    model = bert.build_model(vocabulary, settings)
     schedule = training.WarmupLinearDecay(rate, settings["warmup"], settings["steps"])
     model.compile(
         optimizer=make_optimizer(optimizer, schedule),
@@ -217,7 +217,7 @@ def main(arguments=None):
     settings = script.settings_of(options, SCALES, without=("seeds",)) | {"noise": options.noise}
     noisy = plans.first_untuned(options, RATES) if options.noise else None
     # Where there are several processes, they load TensorFlow meanwhile, and this one never does.
-    modules = ("paper.lab.masked_lm", "paper.lab.training")
+    modules = ("paper.lab.bert", "paper.lab.masked_lm", "paper.lab.training")
     with runs.pool(options.jobs or processes.available_cpus(), modules) as pool:
         try:
             text = token_rows.load_text(options)

@@ -334,7 +334,7 @@ class ACClip:
             threshold: Not used: the threshold is a slot.
             ops: Namespace of array functions.
         """
-        epsilon = max(self.epsilon, _TINY)
+        epsilon = self.epsilon + _TINY
         moment, threshold_power, *second_moment = slots
         moment = self.beta_1 * moment + (1 - self.beta_1) * gradient
         magnitude = ops.abs(gradient)
@@ -368,7 +368,7 @@ class ACClip:
             Booleans of the slots' shape, and τ of the same.
         """
         moment, tau = slots[0], _root(slots[1], self.alpha, ops)
-        return ops.abs(moment) + max(self.epsilon, _TINY) > tau, tau
+        return ops.abs(moment) + (self.epsilon + _TINY) > tau, tau
 
 
 def config(rule: Rule) -> dict[str, float | bool | str]:

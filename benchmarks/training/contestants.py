@@ -31,6 +31,9 @@ class Contestant:
         default: The first trial, one value of each of the grid's.
         core: Whether it runs on every workload.
         decays: Whether its rate falls linearly to 0 after the warm-up; else it is held.
+        traced: Whether trials can share a compiled step; not where the optimizer branches on what
+            it was given.
+        decays_by_itself: Whether its weight decay is another than x ← x − lr·wd·x before the step.
     """
 
     make: Callable[..., Any]
@@ -38,6 +41,8 @@ class Contestant:
     default: Mapping[str, float]
     core: bool = False
     decays: bool = True
+    traced: bool = True
+    decays_by_itself: bool = False
 
 
 def without_decay_of_biases(optimizer):
@@ -54,6 +59,12 @@ def _acclip(schedule, **settings):
     import keras_acclip
 
     return without_decay_of_biases(keras_acclip.ACClip(schedule, jit_compile=False, **settings))
+
+
+def _variant(switches, schedule, **settings):
+    from training.acclip_variants import ACClipVariant
+
+    return without_decay_of_biases(ACClipVariant(schedule, **switches, **settings))
 
 
 def _keras(name, schedule, **settings):
@@ -142,7 +153,9 @@ def _bound(function, first):
     return make
 
 
-def _adam_like(make, core=False, rates=RATES, decays=True, **further):
+def _adam_like(
+    make, core=False, rates=RATES, decays=True, traced=True, decays_by_itself=False, **further
+):
     """A contestant with a rate, two decays of moments, a warm-up and a weight decay.
 
     Args:
@@ -150,6 +163,8 @@ def _adam_like(make, core=False, rates=RATES, decays=True, **further):
         core: The same.
         rates: The grid of its rates; the default is the one in the middle.
         decays: As `Contestant` has it.
+        traced: The same.
+        decays_by_itself: The same.
         **further: More of the grid: values and default. `None` takes a name out.
     """
     grid = {
@@ -166,6 +181,8 @@ def _adam_like(make, core=False, rates=RATES, decays=True, **further):
         default={name: default for name, (_, default) in grid.items()},
         core=core,
         decays=decays,
+        traced=traced,
+        decays_by_itself=decays_by_itself,
     )
 
 
@@ -206,7 +223,9 @@ CONTESTANTS = {
     ),
     "nadam": _adam_like(_bound(_keras, "Nadam"), epsilon=EPSILON, weight_decay=(DECAY, 0.0)),
     "stable_adamw": _adam_like(_stable_adamw, epsilon=EPSILON),
-    "schedule_free_adamw": _adam_like(_schedule_free, decays=False, epsilon=EPSILON),
+    "schedule_free_adamw": _adam_like(
+        _schedule_free, decays=False, decays_by_itself=True, epsilon=EPSILON
+    ),
     "adafactor": _adam_like(
         _bound(_keras, "Adafactor"),
         rates=HIGH_RATES,
@@ -217,12 +236,14 @@ CONTESTANTS = {
     ),
     "sgd": _adam_like(
         lambda schedule, beta_1, **settings: _keras("SGD", schedule, momentum=beta_1, **settings),
+        traced=False,
         rates=HIGH_RATES,
         beta_2=None,
         weight_decay=((0.0, 1e-5, 1e-4, 1e-3), 0.0),
     ),
     "gclip": _adam_like(
         _bound(_clipped, "GClip"),
+        traced=False,
         rates=HIGH_RATES,
         beta_2=None,
         weight_decay=((0.0, 1e-5, 1e-4, 1e-3), 0.0),
@@ -230,12 +251,40 @@ CONTESTANTS = {
     ),
     "cclip": _adam_like(
         _bound(_clipped, "CClip"),
+        traced=False,
         rates=HIGH_RATES,
         beta_2=None,
         weight_decay=((0.0, 1e-5, 1e-4, 1e-3), 0.0),
         threshold=((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 1e-3),
     ),
 }
+
+
+def _candidate(further=None, **switches):
+    """A candidate for a better ACClip, tuned as ACClip is.
+
+    Args:
+        further: More of the grid: values and default.
+        **switches: Of `ACClipVariant`.
+    """
+    same = {"epsilon": ((1e-7, 1e-6, 1e-5, 1e-4), 1e-5), "weight_decay": (DECAY, 0.0)}
+    return _adam_like(_bound(_variant, switches), **(same | (further or {})))
+
+
+RELATIVE = {"epsilon": ((1e-3, 1e-2, 0.1, 1.0), 0.1)}
+CANDIDATES = {
+    "acclip_nesterov": _candidate(nesterov=True),
+    "acclip_cautious": _candidate(cautious=True),
+    "acclip_smooth": _candidate(smooth=True),
+    "acclip_corrected": _candidate(corrected=True),
+    "acclip_relative": _candidate(RELATIVE, relative_epsilon=True),
+    "acclip_gradient": _candidate({"gradient_multiple": ((1.0, 3.0, 10.0, 30.0), 3.0)}),
+    "acclip_multiple": _candidate({"multiple": ((0.25, 0.5, 2.0, 4.0), 2.0)}),
+    "acclip_nesterov_relative": _candidate(RELATIVE, nesterov=True, relative_epsilon=True),
+    "acclip_nesterov_cautious": _candidate(nesterov=True, cautious=True),
+    "acclip_nesterov_smooth": _candidate(nesterov=True, smooth=True),
+}
+CONTESTANTS |= CANDIDATES
 
 # Where a grid can't be extended, as its values would mean nothing beyond.
 LIMITS = {

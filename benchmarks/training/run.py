@@ -2,6 +2,7 @@
 
     python benchmarks/training/run.py --workload zipf
     python benchmarks/training/run.py --workload mlm-16 --stage tune --processes 2
+    python benchmarks/training/run.py --workload mlm --together 32 --processes 1 --tokens tokens
 
 The stages: `tune` chooses each contestant's hyperparameters (16 trials at a quarter of the budget,
 6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there), `confirm`
@@ -10,11 +11,14 @@ trains the chosen on fresh seeds, `sweep` varies rate, β1, β2 and warm-up arou
 stops it; the same command goes on: what has a row is not trained again, and what a training in
 progress had done is.
 
-Models train on Keras's JAX backend, each process with one thread for its matrices. `report.py`
-makes the page from the rows.
+Models train on Keras's JAX backend, each process with one thread for its matrices. On a GPU, many
+trainings of small models go together in one program (`--together`). A machine without TensorFlow
+needs the text's tokens from another (`--save-tokens` there, `--tokens` here). `report.py` makes the
+page from the rows.
 """
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -54,6 +58,9 @@ def parse_arguments(arguments=None):
         help=f"{', '.join(CONTESTANTS)}; default: those that the workload has",
     )
     add("--processes", type=positive, default=2, help="trainings at a time (default: 2)")
+    add("--together", type=positive, default=1, help="trainings in one program (default: 1)")
+    add("--tokens", type=Path, metavar="FOLDER", help="tokens made on another machine")
+    add("--save-tokens", type=Path, metavar="FOLDER", help="make them, and train nothing")
     add("--rows", type=Path, default=ROWS, help="the results file")
     add("--plan", action="store_true", help="list the next trainings and train nothing")
     options = parser.parse_args(arguments)
@@ -97,6 +104,43 @@ def next_jobs(found, options):
     return None, []
 
 
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Trainings in one program: of one workload and contestant, and of as many steps.
+
+    Attributes:
+        workload: Its name.
+        contestant: Its name.
+        members: Pairs of hyperparameters, as a `Job` has them, and a seed.
+        steps: Steps of each.
+    """
+
+    workload: str
+    contestant: str
+    members: tuple[tuple[tuple[tuple[str, float], ...], int], ...]
+    steps: int
+
+    def __str__(self):
+        first = Job(self.workload, self.contestant, self.members[0][0], (), self.steps)
+        more = len(self.members) - 1
+        return f"{first}" + (f" and {more} more" if more else "")
+
+
+def batches(jobs: list[Job], together: int) -> list[Batch]:
+    """Jobs as batches of at most `together` trainings."""
+    pools: dict[tuple, list] = {}
+    for job in jobs:
+        kind = job.workload, job.contestant, job.steps
+        if not CONTESTANTS[job.contestant].traced:
+            kind += (job.hyperparameters,)
+        pools.setdefault(kind, []).extend((job.hyperparameters, seed) for seed in job.seeds)
+    return [
+        Batch(kind[0], kind[1], tuple(members[i : i + together]), kind[2])
+        for kind, members in pools.items()
+        for i in range(0, len(members), together)
+    ]
+
+
 # --- One process of trainings ----------------------------------------------------------------
 
 
@@ -111,8 +155,8 @@ def start_process():
     ).strip()
 
 
-def train(job: Job, path: Path, known: dict) -> int:
-    """Trains a job's trainings and adds their rows. Returns how many there were."""
+def train(batch: Batch, path: Path, known: dict) -> int:
+    """Trains what a batch has and adds the rows. Returns how many there were."""
     import jax
     import keras
 
@@ -120,20 +164,23 @@ def train(job: Job, path: Path, known: dict) -> int:
 
     keras.backend.clear_session()
     jax.clear_caches()
-    workload = workloads.WORKLOADS[job.workload]
-    settings = dict(job.hyperparameters)
-    made = trainer.trainings(workload, job.contestant, settings, job.seeds, job.steps)
-    for seed, result in made:
+    workload = workloads.WORKLOADS[batch.workload]
+    members = [(dict(settings), seed) for settings, seed in batch.members]
+    results = trainer.train(workload, batch.contestant, members, batch.steps)
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        known = known | {"machine": f"{device.device_kind}, {known['machine']}"}
+    for (settings, seed), result in zip(members, results, strict=True):
         row = {
-            "workload": job.workload,
-            "contestant": job.contestant,
+            "workload": batch.workload,
+            "contestant": batch.contestant,
             "hyperparameters": settings,
             "seed": seed,
-            "steps": job.steps,
-            "tokens": job.steps * workload.tokens,
+            "steps": batch.steps,
+            "tokens": batch.steps * workload.tokens,
         }
         rows.append(path, row | _rounded(result) | known)
-    return len(job.seeds)
+    return len(members)
 
 
 def _rounded(value):
@@ -166,25 +213,36 @@ def circumstances():
 # --- The command -----------------------------------------------------------------------------
 
 
-def conduct(stage: str | None, jobs: list[Job], pool: Executor, path: Path, known: dict) -> None:
-    """Trains jobs, a line of progress for each."""
-    started, count = time.perf_counter(), sum(len(job.seeds) for job in jobs)
-    print(f"{stage}: {count} trainings of {jobs[0].workload}", flush=True)
-    waiting = {pool.submit(train, job, path, known): job for job in jobs}
+def conduct(stage: str | None, made: list[Batch], pool: Executor, path: Path, known: dict) -> None:
+    """Trains batches, a line of progress for each."""
+    started, count = time.perf_counter(), sum(len(batch.members) for batch in made)
+    print(f"{stage}: {count} trainings of {made[0].workload}", flush=True)
+    waiting = {pool.submit(train, batch, path, known): batch for batch in made}
     done = 0
     while waiting:
         finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
         for future in finished:
-            job = waiting.pop(future)
+            batch = waiting.pop(future)
             done += future.result()
             minutes = (time.perf_counter() - started) / 60
             left = minutes / done * (count - done)
-            print(f"  {done}/{count}, about {left:.0f} min left: {job}", flush=True)
+            print(f"  {done}/{count}, about {left:.0f} min left: {batch}", flush=True)
+
+
+def save_tokens(options):
+    """Writes the tokens of the workloads that are of text. Returns the exit status."""
+    from training import text
+
+    for size, length in workloads.texts(options.workload):
+        print(text.save_rows(options.save_tokens, size, length))
+    return 0
 
 
 def main(arguments=None):
     """Trains what is missing. Returns the exit status."""
     options = parse_arguments(arguments)
+    if options.save_tokens:
+        return save_tokens(options)
     try:
         found = rows.read(options.rows)
     except rows.RowsError as error:
@@ -196,6 +254,8 @@ def main(arguments=None):
             print(f"{stage}: {job}, seeds {', '.join(map(str, job.seeds))}")
         print(f"{sum(len(job.seeds) for job in jobs)} trainings are next")
         return 0
+    if options.tokens:
+        os.environ["TRAINING_TOKENS"] = str(options.tokens.resolve())
     known = circumstances()
     os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
     context = multiprocessing.get_context("spawn")
@@ -206,7 +266,7 @@ def main(arguments=None):
         signal.signal(number, signal.default_int_handler)
     try:
         while jobs:
-            conduct(stage, jobs, pool, options.rows, known)
+            conduct(stage, batches(jobs, options.together), pool, options.rows, known)
             stage, jobs = next_jobs(rows.read(options.rows), options)
     except KeyboardInterrupt:
         stop(pool)

@@ -25,9 +25,9 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         """The rate of the step after `step` others, a float32 scalar."""
         step = ops.cast(step, "float32")
-        start = max(1.0, self.warmup * self.steps)
+        start = ops.maximum(1.0, self.warmup * self.steps)
         rising = (step + 1) / start
-        falling = (self.steps - step) / max(1.0, self.steps - start) if self.decay else 1.0
+        falling = (self.steps - step) / ops.maximum(1.0, self.steps - start) if self.decay else 1.0
         return self.rate * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
 
     def get_config(self):

@@ -1,29 +1,69 @@
-"""The text workloads: masked words for a BERT, next words for a GPT, on the embedded corpus."""
+"""The text workloads: masked words for a BERT, next words for a GPT, on the embedded corpus.
+
+Nothing here needs TensorFlow once the rows of tokens are made: a machine without it reads those of
+another (`run.py --tokens`).
+"""
 
 from __future__ import annotations
 
 import functools
+import os
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from paper.lab import masked_lm as bert
-from paper.lab import token_rows
+from paper.lab import bert
 
-from keras_acclip.text import corpus
+from keras_acclip._utils.files import write_atomically
+from keras_acclip.text.vocabulary import SPECIAL_TOKENS
 from training.workloads import Problem, Workload
-from training.zipf import mean_cross_entropy, slice_of
+from training.zipf import mean_cross_entropy
 
 HEAD = 32  # Coordinates of the GPT's attention heads.
+MASK_RATE = 0.15  # Of a row's tokens; BERT's rates (Devlin et al., 2019), as in the main job.
+PAD, CLS, SEP, UNK, MASK = range(len(SPECIAL_TOKENS))
+FOLDER = "TRAINING_TOKENS"  # Environment variable: a folder of rows made on another machine.
 
 
 @functools.cache
-def rows(vocabulary_size: int, length: int) -> token_rows.TokenRows:
-    """The embedded corpus as rows of tokens; made once a machine."""
+def rows(vocabulary_size: int, length: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The embedded corpus as rows of tokens; made once a machine.
+
+    Args:
+        vocabulary_size: Most tokens of the vocabulary.
+        length: Tokens a row.
+
+    Returns:
+        int arrays of shape `(rows, length)`, to train on and held out, and the number of tokens.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder:
+        with np.load(Path(folder) / _file(vocabulary_size, length)) as made:
+            return made["train"], made["validation"], int(made["vocabulary_size"])
+    from paper.lab import token_rows
+
+    from keras_acclip.text import corpus
+
     cache = corpus.default_cache_dir()
-    return token_rows.token_rows(corpus.embedded_corpus(cache), vocabulary_size, length, cache)
+    text = token_rows.token_rows(corpus.embedded_corpus(cache), vocabulary_size, length, cache)
+    return text.train, text.validation, len(text.vocabulary)
+
+
+def save_rows(folder: Path, vocabulary_size: int, length: int) -> Path:
+    """Writes `rows` to a folder, for a machine without TensorFlow. Returns the file."""
+    train, validation, size = rows(vocabulary_size, length)
+    path = folder / _file(vocabulary_size, length)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"train": train.astype("uint16"), "validation": validation.astype("uint16")}
+    write_atomically(path, lambda file: np.savez_compressed(file, vocabulary_size=size, **arrays))
+    return path
+
+
+def _file(vocabulary_size, length):
+    return f"tokens-{vocabulary_size}-{length}.npz"
 
 
 def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
@@ -36,28 +76,48 @@ def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
         steps: Steps of the training.
     """
     sizes = workload.sizes
-    text = rows(sizes["vocabulary_size"], sizes["sequence_length"])
-    vocabulary = len(text.vocabulary)
+    seen, unseen, vocabulary = rows(sizes["vocabulary_size"], sizes["sequence_length"])
     keras.utils.set_random_seed(seed)
     model = bert.build_model(vocabulary, sizes)
-    data = _stacked(bert.training_batches(text.train, vocabulary, workload.batch, seed, 0, steps))
-    held_out = _stacked(
-        bert.validation_batches(
-            text.validation, vocabulary, min(64, sizes["held_out"]), sizes["held_out"]
-        )
+    shared = {
+        "rows": jnp.asarray(seen, "int32"),
+        "held_out": mask_tokens(_held_out(unseen, sizes), vocabulary, jax.random.key(2**31 - 1)),
+    }
+    own = {"order": _order(len(seen), workload, seed, steps), "key": jax.random.key(seed)}
+
+    def batch(shared, own, step):
+        tokens = shared["rows"][own["order"][step]]
+        return mask_tokens(tokens, vocabulary, jax.random.fold_in(own["key"], step))
+
+    return Problem(
+        model, mean_cross_entropy, shared, own, batch, lambda shared, own: shared["held_out"]
     )
-    return Problem(model, mean_cross_entropy, data, one_of, held_out)
 
 
-def one_of(data, step):
-    """The batch of a step, of data with a leading axis of steps."""
-    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, step, keepdims=False), data)
+def mask_tokens(tokens: jax.Array, vocabulary_size: int, key: jax.Array) -> tuple:
+    """BERT's masking, for which KerasHub's generator needs TensorFlow.
 
+    15% of a row are to be predicted; 80% of these become `[MASK]`, 10% a random token, 10% stay.
 
-def _stacked(batches):
-    """Batches of one shape as a pytree of arrays with a leading axis."""
-    parts = list(batches.as_numpy_iterator())
-    return jax.tree.map(lambda *xs: jnp.asarray(np.stack(xs)), *parts)
+    Args:
+        tokens: int32 array of shape `(…, length)`.
+        vocabulary_size: Number of tokens.
+        key: JAX's.
+
+    Returns:
+        The model's inputs, and the tokens to predict, of shape `(…, round(0.15 · length))`.
+    """
+    count = round(MASK_RATE * tokens.shape[-1])
+    order, fate, other = jax.random.split(key, 3)
+    order = jax.random.uniform(order, tokens.shape)
+    order = jnp.where((tokens == CLS) | (tokens == SEP), -1.0, order)
+    positions = jax.lax.top_k(order, count)[1]
+    labels = jnp.take_along_axis(tokens, positions, -1)
+    fate = jax.random.uniform(fate, labels.shape)
+    other = jax.random.randint(other, labels.shape, len(SPECIAL_TOKENS), vocabulary_size)
+    replaced = jnp.where(fate < 0.8, MASK, jnp.where(fate < 0.9, other, labels))
+    masked = jnp.put_along_axis(tokens, positions, replaced, -1, inplace=False)
+    return {"token_ids": masked, "mask_positions": positions}, labels
 
 
 def language_model(workload: Workload, seed: int, steps: int) -> Problem:
@@ -68,21 +128,47 @@ def language_model(workload: Workload, seed: int, steps: int) -> Problem:
         seed: Of the initial weights and the order of the rows.
         steps: Steps of the training.
     """
-    sizes, count = workload.sizes, workload.batch
-    text = rows(sizes["vocabulary_size"], sizes["sequence_length"] + 1)
+    sizes = workload.sizes
+    seen, unseen, vocabulary = rows(sizes["vocabulary_size"], sizes["sequence_length"] + 1)
     keras.utils.set_random_seed(seed)
-    model = gpt(len(text.vocabulary), sizes)
-    passes = range(-(-steps * count // len(text.train)))
-    random = [np.random.default_rng((seed, p)) for p in passes]
-    order = np.concatenate([r.permutation(len(text.train)) for r in random])[: steps * count]
-    seen = text.train[order].astype("int32")
-    spread = np.linspace(0, len(text.validation) - 1, sizes["held_out"]).astype(int)
-    unseen = (
-        text.validation[spread].astype("int32").reshape(-1, min(32, len(spread)), seen.shape[1])
+    model = gpt(vocabulary, sizes)
+    shared = {"rows": jnp.asarray(seen, "int32"), "held_out": _held_out(unseen, sizes)}
+    own = _order(len(seen), workload, seed, steps)
+
+    def batch(shared, own, step):
+        return _next_tokens(shared["rows"][own[step]])
+
+    return Problem(
+        model,
+        mean_cross_entropy,
+        shared,
+        own,
+        batch,
+        lambda shared, own: _next_tokens(shared["held_out"]),
     )
-    data = jnp.asarray(seen[:, :-1]), jnp.asarray(seen[:, 1:])
-    batch = functools.partial(slice_of, count=count)
-    return Problem(model, mean_cross_entropy, data, batch, (unseen[..., :-1], unseen[..., 1:]))
+
+
+def _next_tokens(rows):
+    return rows[..., :-1], rows[..., 1:]
+
+
+def _order(count, workload, seed, steps):
+    """Numbers of rows, of shape `(steps, batch)`: as many passes in random orders as it takes.
+
+    A part of the budget sees the beginning of what all of it sees.
+    """
+    steps = max(steps, workload.steps)
+    passes = range(-(-steps * workload.batch // count))
+    order = [np.random.default_rng((seed, p)).permutation(count) for p in passes]
+    order = np.concatenate(order)[: steps * workload.batch]
+    return jnp.asarray(order.reshape(steps, workload.batch), "int32")
+
+
+def _held_out(rows, sizes):
+    """Evenly spread rows in batches of up to 64."""
+    spread = np.linspace(0, len(rows) - 1, sizes["held_out"]).astype(int)
+    batch = min(64, len(spread))
+    return jnp.asarray(rows[spread], "int32").reshape(-1, batch, rows.shape[-1])
 
 
 def gpt(vocabulary_size: int, sizes: dict) -> keras.Model:

@@ -1,10 +1,10 @@
-"""One training, on the JAX backend: sixteen compiled stretches, the held-out loss after each."""
+"""Trainings on the JAX backend, several in one program; the held-out loss sixteen times in each."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,124 +12,143 @@ import jax.numpy as jnp
 import keras
 
 from training.contestants import CONTESTANTS
-from training.schedules import WarmUp
+from training.traced import STEPS, Traced
 from training.workloads import CHECKPOINTS, Workload
 
 DIVERGED = 2.0  # Times the first held-out loss: what is above it does not come back.
 
+Member = tuple[Mapping[str, float], int]
 
-def trainings(
-    workload: Workload,
-    contestant: str,
-    hyperparameters: dict[str, float],
-    seeds: Sequence[int],
-    steps: int,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Trains once with each seed; what is compiled serves all.
+
+def train(
+    workload: Workload, contestant: str, members: Sequence[Member], steps: int
+) -> list[dict[str, Any]]:
+    """Trains with each of some hyperparameters and seeds, all at once.
 
     Args:
         workload: What to train.
         contestant: A key of `CONTESTANTS`.
-        hyperparameters: One value of each of the contestant's.
-        seeds: Of weights and data.
+        members: Pairs of hyperparameters, one value of each of the contestant's, and a seed of
+            weights and data. Those of a contestant that is not `traced` have the same
+            hyperparameters.
         steps: Steps of a training, a multiple of `CHECKPOINTS`.
 
-    Yields:
-        A seed and what came out: `status` (`"done"` or `"diverged"`), `initial` (the held-out loss
+    Returns:
+        What came out of each: `status` (`"done"` or `"diverged"`), `initial` (the held-out loss
         before the first step), `curve` (a list of `[step, held-out loss]`), `loss` (the last of
         them, `None` where it diverged), `training_loss` (the mean of the last stretch),
-        `steps_per_second` (without compiling and without held-out losses), `compile_seconds`.
+        `steps_per_second` (of all members together, without compiling and held-out losses),
+        `compile_seconds`, `together` (how many members there were).
     """
     if steps < CHECKPOINTS or steps % CHECKPOINTS:
         raise ValueError(f"steps must be a multiple of {CHECKPOINTS}. Received: {steps}")
-    compiled = None
-    for seed in seeds:
-        problem = workload.make(workload, seed, steps)
-        keras.utils.set_random_seed(seed)
-        optimizer = make_optimizer(contestant, hyperparameters, steps)
-        optimizer.build(problem.model.trainable_variables)
-        state = [
-            [jnp.array(v.value) for v in of]
-            for of in (
-                problem.model.trainable_variables,
-                problem.model.non_trainable_variables,
-                optimizer.variables,
-            )
+    fixed = None if CONTESTANTS[contestant].traced else dict(members[0][0])
+    problems, optimizers, weights = {}, {}, {}
+    for seed in dict.fromkeys(seed for _, seed in members):
+        problem = problems[seed] = workload.make(workload, seed, steps)
+        variables = problem.model.trainable_variables
+        optimizers[seed] = Traced(contestant, variables, fixed)
+        weights[seed] = [
+            [v.value for v in of] for of in (variables, problem.model.non_trainable_variables)
         ]
-        if compiled is None:
-            compiled = _compiled(problem, optimizer, state, steps // CHECKPOINTS)
-        yield seed, _train(problem, state, steps // CHECKPOINTS, *compiled)
+    seed = members[0][1]
+    problem, traced = problems[seed], optimizers[seed]
+    states = [[*weights[seed], optimizers[seed].slots(dict(s))] for s, seed in members]
+    state = jax.tree.map(lambda *xs: jnp.stack(xs), *states)
+    own = jax.tree.map(lambda *xs: jnp.stack(xs), *(problems[seed].own for _, seed in members))
+    settings = {
+        name: jnp.asarray([s[name] for s, _ in members], "float32") for name in members[0][0]
+    }
+    settings[STEPS] = jnp.full(len(members), steps, "float32")
+    return _run(_Program(problem, traced), problem.shared, own, settings, state, steps)
 
 
-def make_optimizer(contestant: str, hyperparameters: dict[str, float], steps: int):
-    """The contestant's optimizer with these hyperparameters and its schedule of the rate."""
-    made = CONTESTANTS[contestant]
-    rest = dict(hyperparameters)
-    schedule = WarmUp(rest.pop("rate"), rest.pop("warmup"), steps, made.decays)
-    return made.make(schedule, **rest)
+class _Program:
+    """The compiled stretch of steps and the compiled held-out loss of all members."""
 
+    def __init__(self, problem, traced):
+        self.problem, self.traced = problem, traced
 
-def _compiled(problem, optimizer, state, stretch):
-    """The compiled stretch of steps and the compiled held-out loss, and the seconds it took."""
-    started = time.perf_counter()
-    model, loss_of = problem.model, problem.loss
+    def compiled(self, shared, own, settings, state):
+        """Both functions."""
+        take = jax.vmap(self._take, in_axes=(0, 0, 0, None, None, None))
+        held_out_loss = jax.vmap(self._held_out_loss, in_axes=(0, 0, 0, None))
+        bounds = jnp.int32(0), jnp.int32(1)
+        take = jax.jit(take, donate_argnums=0).lower(state, own, settings, shared, *bounds)
+        held_out_loss = jax.jit(held_out_loss).lower(state, own, settings, shared)
+        return take.compile(), held_out_loss.compile()
 
-    def loss(trainable, others, inputs, labels):
+    def _loss(self, trainable, others, inputs, labels):
+        model = self.problem.model
         outputs, others = model.stateless_call(trainable, others, inputs, training=True)
-        return loss_of(outputs, labels), others
+        return self.problem.loss(outputs, labels), others
 
-    def take(state, data, first):
-        def step(state, number):
-            trainable, others, slots = state
-            inputs, labels = problem.batch(data, number)
-            gradient = jax.value_and_grad(loss, has_aux=True)
+    def _take(self, state, own, settings, shared, first, last):
+        self.traced.fill(settings)
+
+        def step(number, carry):
+            (trainable, others, slots), total = carry
+            inputs, labels = self.problem.batch(shared, own, number)
+            gradient = jax.value_and_grad(self._loss, has_aux=True)
             (value, others), gradients = gradient(trainable, others, inputs, labels)
-            trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
-            return [list(trainable), list(others), list(slots)], value
+            trainable = self.traced.decayed(trainable, settings, number)
+            trainable, slots = self.traced.optimizer.stateless_apply(slots, gradients, trainable)
+            return [list(trainable), list(others), list(slots)], total + value
 
-        return jax.lax.scan(step, state, first + jnp.arange(stretch))
+        state, total = jax.lax.fori_loop(first, last, step, (state, jnp.float32(0)))
+        return state, total / (last - first)
 
-    def held_out_loss(state, held_out):
+    def _held_out_loss(self, state, own, settings, shared):
+        self.traced.fill(settings)
         trainable, others, slots = state
+        optimizer = self.traced.optimizer
         if hasattr(optimizer, "evaluated"):
             values = zip(optimizer.variables, slots, strict=True)
             with keras.StatelessScope(state_mapping=list(values)):
                 trainable = optimizer.evaluated(trainable)
 
         def one(batch):
-            outputs, _ = model.stateless_call(trainable, others, batch[0], training=False)
-            return loss_of(outputs, batch[1])
+            inputs, labels = batch
+            outputs, _ = self.problem.model.stateless_call(
+                trainable, others, inputs, training=False
+            )
+            return self.problem.loss(outputs, labels)
 
-        return jnp.mean(jax.lax.map(one, held_out))
-
-    take = jax.jit(take, donate_argnums=0).lower(state, problem.data, 0).compile()
-    held_out_loss = jax.jit(held_out_loss).lower(state, problem.held_out).compile()
-    return take, held_out_loss, time.perf_counter() - started
+        return jnp.mean(jax.lax.map(one, self.problem.held_out(shared, own)))
 
 
-def _train(problem, state, stretch, take, held_out_loss, compile_seconds):
+def _run(program, shared, own, settings, state, steps):
+    started = time.perf_counter()
+    take, held_out_loss = program.compiled(shared, own, settings, state)
+    compile_seconds = time.perf_counter() - started
+
     def judge():
-        return float(held_out_loss(state, problem.held_out))
+        return [float(x) for x in held_out_loss(state, own, settings, shared)]
 
-    initial, seconds, curve = judge(), 0.0, []
-    loss = training_loss = initial
-    taken = 0
-    for number in range(CHECKPOINTS):
+    stretch, seconds, initial = steps // CHECKPOINTS, 0.0, judge()
+    curves: list[list] = [[] for _ in initial]
+    alive, losses, training_losses, taken = [True] * len(initial), initial, initial, 0
+    while taken < steps and any(alive):
         started = time.perf_counter()
-        state, losses = take(state, problem.data, jnp.asarray(number * stretch, "int32"))
-        training_loss = float(jnp.mean(losses))
+        bounds = jnp.int32(taken), jnp.int32(taken + stretch)
+        state, means = take(state, own, settings, shared, *bounds)
+        training_losses = [float(x) for x in means]
         seconds += time.perf_counter() - started
-        loss, taken = judge(), number + 1
-        if not math.isfinite(loss) or loss > DIVERGED * initial:
-            break
-        curve.append([(number + 1) * stretch, loss])
-    done = len(curve) == CHECKPOINTS
-    return {
-        "status": "done" if done else "diverged",
-        "initial": initial,
-        "curve": curve,
-        "loss": loss if done else None,
-        "training_loss": training_loss if done else None,
-        "steps_per_second": taken * stretch / seconds,
-        "compile_seconds": compile_seconds,
-    }
+        losses, taken = judge(), taken + stretch
+        for i, loss in enumerate(losses):
+            alive[i] &= math.isfinite(loss) and loss <= DIVERGED * initial[i]
+            if alive[i]:
+                curves[i].append([taken, loss])
+    return [
+        {
+            "status": "done" if lives else "diverged",
+            "initial": initial[i],
+            "curve": curves[i],
+            "loss": losses[i] if lives else None,
+            "training_loss": training_losses[i] if lives else None,
+            "steps_per_second": taken * len(initial) / seconds,
+            "compile_seconds": compile_seconds,
+            "together": len(initial),
+        }
+        for i, lives in enumerate(alive)
+    ]

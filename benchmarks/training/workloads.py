@@ -47,16 +47,19 @@ class Problem:
     Attributes:
         model: A Keras model with its initial weights.
         loss: A function of the model's outputs and the labels to their mean loss.
-        data: A pytree of arrays, the training stream.
-        batch: A function of `data` and a step's number to inputs and labels.
-        held_out: Inputs and labels with a leading axis of batches.
+        shared: A pytree of arrays that does not depend on the seed.
+        own: A pytree of arrays that does.
+        batch: A function of `shared`, `own` and a step's number to inputs and labels.
+        held_out: A function of `shared` and `own` to inputs and labels with a leading axis of
+            batches.
     """
 
     model: Any
     loss: Callable[[Any, Any], Any]
-    data: Any
-    batch: Callable[[Any, Any], tuple[Any, Any]]
-    held_out: tuple[Any, Any]
+    shared: Any
+    own: Any
+    batch: Callable[[Any, Any, Any], tuple[Any, Any]]
+    held_out: Callable[[Any, Any], tuple[Any, Any]]
 
 
 def _zipf(workload, seed, steps):
@@ -119,4 +122,15 @@ def named(names: list[str]) -> list[str]:
         if not of_name:
             raise ValueError(f"no workload {name!r}; there are {', '.join(WORKLOADS)}")
         found += of_name
+    return list(dict.fromkeys(found))
+
+
+def texts(names: list[str]) -> list[tuple[int, int]]:
+    """What rows of text workloads read: sizes of the vocabulary and lengths of a row."""
+    found = []
+    for name in names:
+        made = WORKLOADS[name]
+        if made.make in (_mlm, _lm):
+            length = made.sizes["sequence_length"] + (made.make is _lm)
+            found.append((made.sizes["vocabulary_size"], length))
     return list(dict.fromkeys(found))

@@ -6,8 +6,6 @@ with Gaussian noise that makes the classes overlap: separable ones any method le
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import keras
@@ -33,9 +31,13 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((sizes["features"],))
     model = keras.Model(inputs, keras.layers.Dense(sizes["classes"])(inputs))
-    data = tuple(map(jnp.asarray, seen))
-    batch = whole if sizes["full"] else functools.partial(slice_of, count=count)
-    return Problem(model, mean_cross_entropy, data, batch, (unseen[0][None], unseen[1][None]))
+    own = {"seen": seen, "unseen": (unseen[0][None], unseen[1][None])}
+    own = jax.tree.map(jnp.asarray, own)
+
+    def batch(shared, own, step):
+        return own["seen"] if sizes["full"] else slice_of(own["seen"], step, count)
+
+    return Problem(model, mean_cross_entropy, (), own, batch, lambda shared, own: own["unseen"])
 
 
 def sample(centers, count, seed):
@@ -46,11 +48,6 @@ def sample(centers, count, seed):
     labels = random.choice(classes, count, p=frequencies / frequencies.sum()).astype("int32")
     noise = random.standard_normal((count, centers.shape[1]))
     return (centers[labels] + noise).astype("float32"), labels
-
-
-def whole(data, step):
-    """All examples, whatever the step."""
-    return data
 
 
 def slice_of(data, step, count):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from .. import images, masked_lm, resnets
+from .. import bert, images, masked_lm, resnets
 from ..training import WarmupLinearDecay
 from .names import FIGURE_4, RESNET
 
@@ -18,7 +18,7 @@ def build_network(name, data, settings):
         rate = WarmupLinearDecay(settings["image_rate"], steps // 20, steps)
         optimizer = keras.optimizers.SGD(rate, momentum=0.9)
     else:
-        model = masked_lm.build_model(settings["vocabulary_size"], settings, *FIGURE_4[name])
+        model = bert.build_model(settings["vocabulary_size"], settings, *FIGURE_4[name])
         steps = settings["steps"]
         rate = WarmupLinearDecay(settings["rate"], settings["warmup"], steps)
         optimizer = keras.optimizers.Adam(rate)
@@ -57,6 +57,6 @@ class Data:
         inputs, labels = batch
         length, hidden = self.settings["sequence_length"], self.settings["hidden"]
         shape = (tf.shape(inputs["token_ids"])[0], length, hidden)
-        vectors = tf.random.stateless_normal(shape, (seed, number), stddev=masked_lm.INITIAL_SCALE)
+        vectors = tf.random.stateless_normal(shape, (seed, number), stddev=bert.INITIAL_SCALE)
         vectors = tf.ensure_shape(vectors, (None, length, hidden))
         return {"embeddings": vectors, "mask_positions": inputs["mask_positions"]}, labels

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_acclip._utils import compat
 
-from .. import masked_lm
+from .. import bert, masked_lm
 from ..plans import name_of, run_of
 from ..training import WarmupLinearDecay, fit_in_stages
 from .step_sizes import STEPS, distribution, group_of
@@ -75,7 +75,7 @@ def follow(spec, rows, work, verbose):
         return run_of(spec, work.finish(name))
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    model = masked_lm.build_model(len(rows.vocabulary), settings)
+    model = bert.build_model(len(rows.vocabulary), settings)
     constants = settings["beta_2"], settings["epsilon"]
     schedule = WarmupLinearDecay(rate, settings["warmup"], settings["steps"])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
