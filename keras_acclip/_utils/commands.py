@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import NoReturn
 
 
@@ -16,6 +17,14 @@ class Parser(argparse.ArgumentParser):
             message: What is wrong.
         """
         self.exit(2, f"error: {message}\n")
+
+
+def quiet_tensorflow() -> None:
+    """Keeps TensorFlow's own log off stderr, unless the user has set how much of it there is.
+
+    To be called before TensorFlow is imported. What fails is raised as an exception besides.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def positive(text: str) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_acclip._utils.commands import Parser
+from keras_acclip._utils.commands import Parser, quiet_tensorflow
 from keras_acclip.garden.data import shards
 from keras_acclip.garden.data.shards import DataError
 from keras_acclip.garden.summaries import Run, read_params, read_run
@@ -173,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="MODEL_DIR")
     parser.add_argument("--output", type=Path, default=Path("."), help="default: this folder")
     options = parser.parse_args(arguments)
+    quiet_tensorflow()
     try:
         print(compare(options.runs, options.output))
     except DataError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +15,18 @@ from keras_acclip.garden.errors import ExperimentError
 
 # What a run may change as it goes on: where it ends, how often it reports, what it runs on.
 _FREE = ("task.validation_data", "task.init_checkpoint", "runtime")
-_OURS = ("checkpoint", "ckpt-*", "metrics.json", "params.yaml", "operative_config.*", "noise")
+_DATA = "data.json"  # What the training data were, wherever they lie.
+_PATHS = ("input_path", "vocab_file", "vocab_file_path")
+_HEAD, _HEADS = 4096, 100  # Bytes of a file, and files, that a fingerprint is made of.
+_OURS = (
+    "checkpoint",
+    "ckpt-*",
+    "metrics.json",
+    "params.yaml",
+    "operative_config.*",
+    "noise",
+    _DATA,
+)
 
 
 def check(
@@ -22,7 +35,8 @@ def check(
     """Raises an `ExperimentError` where a directory's checkpoints are of another experiment.
 
     Training goes on only with the same task, its training data and batch, and the same optimizer
-    with its rate; evaluation needs the same model.
+    with its rate; evaluation needs the same model. The same data at another path are the same, and
+    others at the same path are not.
 
     Args:
         params: The experiment's parameters.
@@ -35,11 +49,17 @@ def check(
         return
     belongs = ["task", "trainer.optimizer_config"] if "train" in mode else ["task.model"]
     allowed = [*_FREE, *allow_changed]
-    changes = [
-        f"{name} {old!r} → {new!r}"
+    before, now = _kept_data(model_dir), fingerprints(params)
+    same = {name for name, found in now.items() if before.get(name) == found}
+    changes = {
+        name: f"{name} {old!r} → {new!r}"
         for name, old, new in differences(kept, params)
-        if _within(name, belongs) and not _within(name, allowed)
-    ]
+        if name not in same and _within(name, belongs) and not _within(name, allowed)
+    }
+    for name in (now.keys() & before.keys()) - same:
+        if _within(name, belongs) and not _within(name, allowed):
+            changes.setdefault(name, f"{name} holds other data than it did")
+    changes = list(changes.values())
     if changes:
         shown = changes[:5] + ([f"and {len(changes) - 5} more"] if len(changes) > 5 else [])
         if "train" not in mode:
@@ -51,6 +71,74 @@ def check(
             "folder; or start anew in it with --fresh; or go on with the change by "
             "--allow_changed=NAME,...; to fine-tune its model, give it as task.init_checkpoint"
         )
+
+
+def fingerprints(params: Mapping[str, Any]) -> dict[str, str]:
+    """What the files of the training data hold, by the parameter that names them.
+
+    Two sets of files have one fingerprint where their names, sizes and beginnings are alike. Files
+    that aren't there, or aren't files, have none.
+
+    Args:
+        params: The experiment's parameters.
+    """
+    data = (params.get("task") or {}).get("train_data") or {}
+    found = {}
+    for name in _PATHS:
+        value = data.get(name)
+        if isinstance(value, str | list | tuple) and value and value != "dummy":
+            fingerprint = _fingerprint(value)
+            if fingerprint:
+                found[f"task.train_data.{name}"] = fingerprint
+    return found
+
+
+def _fingerprint(patterns: str | Sequence[str]) -> str | None:
+    words = patterns.split(",") if isinstance(patterns, str) else patterns
+    try:
+        paths = sorted({p for word in words for p in tf.io.gfile.glob(str(word).strip())})
+        digest = hashlib.sha256()
+        every = -(-len(paths) // _HEADS)
+        for number, path in enumerate(paths):
+            digest.update(f"{os.path.basename(path)} {tf.io.gfile.stat(path).length}\n".encode())
+            if number % every == 0:
+                with tf.io.gfile.GFile(path, "rb") as file:
+                    digest.update(file.read(_HEAD))
+    except tf.errors.OpError:
+        return None
+    return digest.hexdigest()[:16] if paths else None
+
+
+def keep_data(params: Mapping[str, Any], model_dir: str) -> None:
+    """Notes in a directory what its experiment's training data hold.
+
+    Args:
+        params: The experiment's parameters.
+        model_dir: The model directory.
+    """
+    with tf.io.gfile.GFile(os.path.join(model_dir, _DATA), "w") as file:
+        file.write(json.dumps(fingerprints(params), indent=1) + "\n")
+
+
+def _kept_data(model_dir: str) -> dict[str, str]:
+    """What `keep_data` has noted; nothing where an earlier version has trained."""
+    path = os.path.join(model_dir, _DATA)
+    if not tf.io.gfile.exists(path):
+        return {}
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            return dict(json.loads(file.read()))
+    except (ValueError, TypeError) as error:
+        raise ExperimentError(f"{path} can't be read: {error}; remove it") from error
+
+
+def summaries(trainer: Any) -> tuple[str, ...]:
+    """The folders with summaries and exported checkpoints in a model directory.
+
+    Args:
+        trainer: The experiment's trainer.
+    """
+    return ("train", trainer.validation_summary_subdir, trainer.best_checkpoint_export_subdir)
 
 
 def clear(model_dir: str, summaries: Sequence[str]) -> None:

@@ -90,14 +90,7 @@ def run(
             raise ExperimentError(
                 f"--fresh is for one machine: remove {model_dir}, which the workers share, by hand"
             )
-        model_dirs.clear(
-            model_dir,
-            (
-                "train",
-                params.trainer.validation_summary_subdir,
-                params.trainer.best_checkpoint_export_subdir,
-            ),
-        )
+        model_dirs.clear(model_dir, model_dirs.summaries(params.trainer))
     newest = checkpoints.last_checkpoint(model_dir)
     runtime = checks.available(params.runtime)
     checks.check_schedule(params.trainer)
@@ -125,6 +118,7 @@ def run(
         check_evaluation(params.task, mode, strategy)
         if "train" in mode and strategy.extended.should_checkpoint:
             train_utils.serialize_config(params, model_dir)
+            model_dirs.keep_data(params.as_dict(), model_dir)
         trainer = _make_trainer(params, mode, model_dir, strategy, seed)
         several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         noise = None

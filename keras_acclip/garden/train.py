@@ -24,6 +24,7 @@ from typing import Any
 from absl import app
 from absl.flags import FlagValues
 
+from keras_acclip._utils.commands import quiet_tensorflow
 from keras_acclip.garden import flags
 
 
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv if argv is None else argv)
     values = flags.read(argv, __doc__ or "")
+    if not values.debug:
+        quiet_tensorflow()
     # Loads TensorFlow and the Model Garden, and with them their flags.
     from keras_acclip.garden import runner  # noqa: F401
 
@@ -55,15 +58,16 @@ def train(values: FlagValues) -> None:
     from official.core import train_utils
     from official.nlp import continuous_finetune_lib
 
-    from keras_acclip.garden import runner
+    from keras_acclip.garden import model_dirs, runner
     from keras_acclip.garden.checkpoints import CheckpointError
     from keras_acclip.garden.errors import ExperimentError
 
     params = configured(values)
     try:
         if values.mode == "continuous_train_and_eval":
-            _check_continuous(params)
+            params = _ready_for_continuous(params, values)
             train_utils.serialize_config(params, values.model_dir)
+            model_dirs.keep_data(params.as_dict(), values.model_dir)
             continuous_finetune_lib.run_continuous_finetune(
                 values.mode, params, values.model_dir, pretrain_steps=values.pretrain_steps
             )
@@ -91,8 +95,12 @@ def train(values: FlagValues) -> None:
         print(noise)
 
 
-def _check_continuous(params: Any) -> None:
-    """Raises an `ExperimentError` for what the Model Garden's own trainer would pass over."""
+def _ready_for_continuous(params: Any, values: FlagValues) -> Any:
+    """The parameters that the Model Garden's own trainer is to run, after the runner's checks.
+
+    It removes the checkpoints that `model_dir` holds, each time it begins.
+    """
+    from keras_acclip.garden import checks, model_dirs
     from keras_acclip.garden.errors import ExperimentError
 
     steps = getattr(params.trainer, "gradient_accumulation_steps", 1)
@@ -101,6 +109,19 @@ def _check_continuous(params: Any) -> None:
             f"trainer.gradient_accumulation_steps={steps} is not for "
             "--mode=continuous_train_and_eval"
         )
+    if not getattr(params.task, "init_checkpoint", None):
+        raise ExperimentError(
+            "--mode=continuous_train_and_eval needs task.init_checkpoint, the folder of the "
+            "pretraining's checkpoints"
+        )
+    checks.check_intervals(params.trainer)
+    checks.check_schedule(params.trainer)
+    params = params.replace(runtime=checks.available(params.runtime))
+    if values.fresh:
+        model_dirs.clear(values.model_dir, model_dirs.summaries(params.trainer))
+    model_dirs.check(params.as_dict(), values.model_dir, values.mode, values.allow_changed or ())
+    checks.check_data(params.task, values.mode)
+    return params
 
 
 def configured(values: FlagValues) -> Any:

@@ -9,6 +9,7 @@ Any other text comes from files: plain UTF-8 or gzip.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import glob
 import gzip
@@ -151,21 +152,20 @@ def read_texts(patterns: Iterable[str | Path], skip_unusable: bool = False) -> d
 
     Args:
         patterns: Paths or globs.
-        skip_unusable: Whether files that can't be used are left out, and named on stderr.
+        skip_unusable: Whether files that are missing or can't be used are left out, and named on
+            stderr.
 
     Raises:
         TextError: If files are missing or can't be used, or none can; the message names them all.
     """
     paths, faults = _named(patterns)
-    way_out = ""
     texts: dict[Path, str] = {}
-    unusable: list[str] = []
     seen: dict[str, Path] = {}
     for path in paths:
         try:
             text = read_text(path)
         except TextError as error:
-            unusable.append(str(error))
+            faults.append(str(error))
             continue
         first = seen.setdefault(text, path)
         if first is path:
@@ -173,15 +173,13 @@ def read_texts(patterns: Iterable[str | Path], skip_unusable: bool = False) -> d
         else:
             print(f"{path}: the same text as {first}, taken once", file=sys.stderr)
     if skip_unusable and texts:
-        for fault in unusable:
+        for fault in faults:
             print(f"skipped: {fault}", file=sys.stderr)
-    elif unusable:
-        faults += unusable
-        several = f"{len(unusable)} of them, not without those that are missing"
-        goes_on = "them" if len(faults) == len(unusable) else several
-        way_out = f"; --skip_unusable goes on without {goes_on}" if texts else ""
+        return texts
+    them = "it" if len(faults) == 1 else "them"
+    way_out = f"; --skip_unusable goes on without {them}" if texts else ""
     if len(faults) == 1:
-        raise TextError(faults[0] + way_out.replace("without them", "without it"))
+        raise TextError(faults[0] + way_out)
     if faults:
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise TextError(f"{len(faults)} input files can't be used{way_out}:{listed}")
@@ -201,6 +199,8 @@ def read_text(path: str | Path) -> str:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise TextError(f"{path}: can't be read: {error}") from error
+    if encoding := _other_encoding(data):
+        raise TextError(f"{path}: {encoding} text: save it as UTF-8")
     if b"\0" in data:
         raise TextError(f"{path}: not a text file: it holds a zero byte at {data.index(0)}")
     try:
@@ -211,6 +211,24 @@ def read_text(path: str | Path) -> str:
     if not text.strip():
         raise TextError(f"{path}: the file is empty")
     return text
+
+
+def _other_encoding(data: bytes) -> str | None:
+    """The name of an encoding that isn't UTF-8, by its mark or by zeros in every second place."""
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "UTF-32"),
+        (codecs.BOM_UTF32_BE, "UTF-32"),
+        (codecs.BOM_UTF16_LE, "UTF-16"),
+        (codecs.BOM_UTF16_BE, "UTF-16"),
+    ):
+        if data.startswith(mark):
+            return name
+    start = data[:1000] if len(data) > 8 else b""
+    odd, even = start[1::2], start[::2]
+    for zeros, others in ((odd, even), (even, odd)):
+        if zeros and zeros.count(0) > 0.8 * len(zeros) and 0 not in others:
+            return "UTF-16"
+    return None
 
 
 def _named(patterns: Iterable[str | Path]) -> tuple[list[Path], list[str]]:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, quiet_tensorflow
 from keras_acclip.garden.data.classification import Sentences, make_sentence_data
 from keras_acclip.garden.data.pretraining import (
     PACKAGES,
@@ -88,7 +88,11 @@ def _text_options(add: _Add) -> None:
         help="the files hold a sentence a line and blank lines between documents, as the Model "
         "Garden has it; default: running text",
     )
-    add("--skip_unusable", action="store_true", help="leave out input files that can't be used")
+    add(
+        "--skip_unusable",
+        action="store_true",
+        help="leave out input files that are missing or can't be used",
+    )
     cache = corpus.default_cache_dir()
     add("--cache", type=Path, default=cache, help="of the docstrings; default: %(default)s")
 
@@ -265,6 +269,7 @@ def questions(options: argparse.Namespace) -> dict[str, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line and makes what it asks for. Returns the exit status."""
     options = parse_arguments(arguments)
+    quiet_tensorflow()
     if threading.current_thread() is threading.main_thread():
         # A shell's background jobs ignore it, and would lose their processes alone.
         signal.signal(signal.SIGINT, signal.default_int_handler)

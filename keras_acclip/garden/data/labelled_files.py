@@ -28,6 +28,7 @@ TEXT_FIELDS = (
 """Names that the columns of one or two texts usually have; the first that a file has are taken."""
 LABEL_FIELDS = ("label", "labels", "gold_label", "label_id", "score", "similarity", "class")
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
+_HEADER = "A file whose first line is a row already needs a line above it that names the columns"
 _JSON = (".jsonl", ".ndjson", ".json")
 
 
@@ -89,13 +90,14 @@ def read_labelled(
         records = _json_records(path, content)
     else:
         records = _table_records(path, content, _DELIMITERS[kind])
+    hint = "" if kind in _JSON else f". {_HEADER}"
     rows: list[Labelled] = []
     fields: tuple[str, ...] = tuple(text_fields)
     for place, record in records:
-        fields = fields or _texts(place, record)
-        label_field = label_field or _label(place, record)
-        texts = tuple(_cell(place, record, name) for name in fields)
-        label = _cell(place, record, label_field)
+        fields = fields or _texts(place, record, hint)
+        label_field = label_field or _label(place, record, hint)
+        texts = tuple(_cell(place, record, name, hint) for name in fields)
+        label = _cell(place, record, label_field, hint)
         rows.append(Labelled(texts, label, place, (*fields, label_field)))
     if not rows:
         raise DataError(f"{path}: holds no row")
@@ -121,7 +123,8 @@ def _table_records(path: Path, content: str, delimiter: str) -> Iterator[tuple[s
                         f"between them. Received: {row[0][:80]!r}"
                     )
                 if len(set(names)) < len(names):
-                    raise DataError(f"{place}: two columns have one name: {', '.join(names)}")
+                    shown = _columns(dict.fromkeys(names))
+                    raise DataError(f"{place}: two columns have one name: {shown}. {_HEADER}")
                 continue
             if len(row) != len(names):
                 raise DataError(
@@ -153,33 +156,44 @@ def _json_records(path: Path, content: str) -> Iterator[tuple[str, dict]]:
         yield place, record
 
 
-def _texts(place: str, record: dict) -> tuple[str, ...]:
+def _texts(place: str, record: dict, hint: str) -> tuple[str, ...]:
     named = {str(name).lower(): name for name in record}
     for names in TEXT_FIELDS:
         if all(name in named for name in names):
             return tuple(named[name] for name in names)
     raise DataError(
-        f"{place}: which columns hold the texts? There are {', '.join(map(str, record))}. "
-        "--text_fields names one or two"
+        f"{place}: which columns hold the texts? There are {_columns(record)}. "
+        f"--text_fields names one or two{hint}"
     )
 
 
-def _label(place: str, record: dict) -> str:
+def _label(place: str, record: dict, hint: str) -> str:
     named = {str(name).lower(): name for name in record}
     for name in LABEL_FIELDS:
         if name in named:
             return named[name]
     raise DataError(
-        f"{place}: which column holds the label? There are {', '.join(map(str, record))}. "
-        "--label_field names it"
+        f"{place}: which column holds the label? There are {_columns(record)}. "
+        f"--label_field names it{hint}"
     )
 
 
-def _cell(place: str, record: dict, name: str) -> str:
+def _columns(record: dict) -> str:
+    names = [name if len(name) <= 40 else f"{name[:40]}…" for name in map(str, record)]
+    return ", ".join(names)
+
+
+def _cell(place: str, record: dict, name: str, hint: str) -> str:
     if name not in record:
-        raise DataError(f"{place}: there is no {name!r}, but {', '.join(map(str, record))}")
+        raise DataError(f"{place}: there is no {name!r}, but {_columns(record)}{hint}")
     value = record[name]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool):
+        written = json.dumps(value)
+        raise DataError(
+            f'{place}: {name!r} is {written}, a JSON boolean; write it as a text, "{written}", or '
+            f"as a number, {int(value)}"
+        )
+    if not isinstance(value, str | int | float):
         raise DataError(f"{place}: {name!r} must be a text or a number. Received: {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"{place}: {name!r} is {value}")

@@ -79,6 +79,41 @@ def test_what_is_allowed_may_change(trained, path, value, _):
         model_dirs.check(changed(path, value), trained, "train", [path[:-1]])
 
 
+def with_data(folder, content, name="0.tfrecord"):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    return changed("task.train_data.input_path", f"{folder}/*.tfrecord")
+
+
+def train_on(params, folder):
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    model_dirs.keep_data(params, str(folder))
+
+
+def test_moved_data_are_the_same_and_others_are_refused(trained, tmp_path):
+    train_on(with_data(tmp_path / "a", b"one" * 9), tmp_path)
+    model_dirs.check(with_data(tmp_path / "b", b"one" * 9), trained, "train")
+    for other in (
+        with_data(tmp_path / "c", b"two" * 9),
+        with_data(tmp_path / "d", b"one" * 8),
+        with_data(tmp_path / "e", b"one" * 9, "1.tfrecord"),
+    ):
+        with pytest.raises(ExperimentError, match=r"input_path '.*/a/\*.tfrecord' → '.*tfrecord'"):
+            model_dirs.check(other, trained, "train")
+        model_dirs.check(other, trained, "train", ["task.train_data.input_path"])
+        model_dirs.check(other, trained, "eval")
+    changed_in_place = with_data(tmp_path / "a", b"two" * 9)
+    with pytest.raises(ExperimentError, match=r"input_path holds other data than it did\. Name"):
+        model_dirs.check(changed_in_place, trained, "train")
+    model_dirs.check(changed_in_place, trained, "train", ["task.train_data"])
+
+
+def test_what_the_data_were_must_be_readable(trained, tmp_path):
+    (tmp_path / "data.json").write_text("[1")
+    with pytest.raises(ExperimentError, match=r"data.json can't be read"):
+        model_dirs.check(PARAMS, trained, "train")
+
+
 def test_evaluation_needs_the_same_model_only(trained):
     model_dirs.check(changed("trainer.optimizer_config", {}), trained, "eval")
     with pytest.raises(ExperimentError, match=r"another model: .*num_layers 2 → 6"):
@@ -106,7 +141,15 @@ def test_many_changes_are_cut_short(trained):
 
 def test_clearing_removes_a_runs_own_files_alone(tmp_path):
     own = ("checkpoint", "ckpt-10.index", "ckpt-10.data-00000-of-00001", "metrics.json")
-    for name in (*own, "params.yaml", "operative_config.train.gin", "notes.txt", "train/e", "x/y"):
+    for name in (
+        *own,
+        "params.yaml",
+        "data.json",
+        "operative_config.train.gin",
+        "notes.txt",
+        "train/e",
+        "x/y",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()

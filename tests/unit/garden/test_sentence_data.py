@@ -78,6 +78,13 @@ def test_columns_are_found_by_usual_names_or_named(tmp_path):
         ("a.tsv", "text\ttext\na\t1\n", r"line 1: two columns have one name"),
         ("a.tsv", "text\tlabel\n \t1\n", r"line 2: 'text' is empty"),
         ("a.tsv", "text\tlabel\na\t\n", r"line 2: 'label' is empty"),
+        ("a.tsv", "a cat\tyes\na dog\tno\n", r"There are a cat, yes\. .*names the columns$"),
+        ("a.tsv", "a\ta\nb\tc\n", r"one name: a\. A file whose first line is a row already"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": true}\n',
+            r"'label' is true, a JSON boolean.*number, 1",
+        ),
         ("a.tsv", "story\tlabel\na\t1\n", r"which columns hold the texts\? There are story, label"),
         ("a.tsv", "text\tkind\na\t1\n", r"which column holds the label\? There are text, kind"),
         ("a.csv", 'text,label\n"a,1\n', r"a.csv, line 2: unexpected end"),
@@ -235,3 +242,17 @@ def test_the_form_that_is_needed_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
         read_labelled(tmp_path / name)
+
+
+def test_all_files_that_cant_be_used_are_named_at_once(tmp_path):
+    (tmp_path / "train.tsv").write_text("a cat\tyes\n", "utf-16")
+    (tmp_path / "dev.tsv").write_text("text\tlabel\na\t\n")
+    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL_TOKENS))
+    with pytest.raises(DataError) as error:
+        make_sentence_data(
+            *(tmp_path / name for name in ("train.tsv", "dev.tsv", "vocab.txt", "made"))
+        )
+    first, train, dev = str(error.value).splitlines()
+    assert first == "2 input files can't be used:"
+    assert train.endswith("train.tsv: UTF-16 text: save it as UTF-8")
+    assert dev.endswith("dev.tsv, line 2: 'label' is empty")

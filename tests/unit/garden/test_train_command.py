@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -215,3 +216,56 @@ def test_what_continuous_training_would_pass_over_is_refused(capsys):
     assert status.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("error: trainer.gradient_accumulation_steps=2 is not for --mode=conti")
+
+
+CONTINUOUS = "--mode=continuous_train_and_eval"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "needs task.init_checkpoint"),
+        (["--params_override=task.init_checkpoint=x,trainer.steps_per_loop=0"], "at least 1"),
+    ],
+)
+def test_continuous_training_is_checked_before_it_waits(words, message, tmp_path, capsys):
+    gin.clear_config()
+    values = read(NEEDED[0], CONTINUOUS, f"--model_dir={tmp_path}", "--config_file=cpu", *words)
+    with pytest.raises(SystemExit) as status:
+        train.train(values)
+    assert status.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_continuous_training_leaves_another_experiments_checkpoints(tmp_path, capsys):
+    gin.clear_config()
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-10"')
+    (tmp_path / "ckpt-10.index").touch()
+    params = "task: {model: {encoder: {type: bert, bert: {num_layers: 99}}}}"
+    (tmp_path / "params.yaml").write_text(params)
+    words = ["--config_file=cpu", "--params_override=task.init_checkpoint=x"]
+    with pytest.raises(SystemExit) as status:
+        train.train(read(NEEDED[0], CONTINUOUS, f"--model_dir={tmp_path}", *words))
+    assert status.value.code == 2
+    assert "holds another experiment" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "ckpt-10.index").exists()
+    assert (tmp_path / "params.yaml").read_text() == params
+
+
+@pytest.mark.parametrize(
+    ("level", "lines"), [(None, 1), pytest.param("0", 2, marks=pytest.mark.slow)]
+)
+def test_a_mistake_is_one_line_unless_tensorflows_log_is_asked_for(level, lines, tmp_path):
+    words = ["--config_file=cpu", "--params_override=task.train_data.input_path=/nowhere/a"]
+    line = [*NEEDED[:2], f"--model_dir={tmp_path}", *words]
+    env = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    run = subprocess.run(
+        [sys.executable, "-m", "keras_acclip.garden.train", *line],
+        env=env | ({"TF_CPP_MIN_LOG_LEVEL": level} if level else {}),
+        capture_output=True,
+        text=True,
+    )
+    found = run.stderr.splitlines()
+    assert run.returncode == 2
+    assert found[-1] == "error: task.train_data.input_path: /nowhere/a: no such file"
+    assert len(found) == 1 if lines == 1 else len(found) >= lines
