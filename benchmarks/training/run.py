@@ -37,7 +37,7 @@ from contest.report import processor  # noqa: E402
 from keras_acclip._utils.commands import Parser, positive  # noqa: E402
 from training import rows, workloads  # noqa: E402
 from training.contestants import CONTESTANTS  # noqa: E402
-from training.plan import Job, Study  # noqa: E402
+from training.plan import FIRST_SEED, Job, Study  # noqa: E402
 
 ROWS = ROOT / "docs" / "results" / "training" / "rows.jsonl"
 STAGES = {"tune": Study.tuning, "confirm": Study.confirming, "sweep": Study.sweeping}
@@ -230,11 +230,17 @@ def conduct(stage: str | None, made: list[Batch], pool: Executor, path: Path, kn
 
 
 def save_tokens(options):
-    """Writes the tokens of the workloads that are of text. Returns the exit status."""
+    """Writes what the workloads of text read. Returns the exit status."""
     from training import text
 
     for size, length in workloads.texts(options.workload):
-        print(text.save_rows(options.save_tokens, size, length))
+        print(text.save_rows(options.save_tokens, size, length), flush=True)
+    for name in options.workload:
+        workload = workloads.WORKLOADS[name]
+        if workloads.has_masks(name):
+            seeds = [*workload.tuning_seeds, *range(FIRST_SEED, FIRST_SEED + max(workload.seeds))]
+            for path in text.save_masks(options.save_tokens, workload, seeds):
+                print(path, flush=True)
     return 0
 
 

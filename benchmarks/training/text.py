@@ -1,7 +1,7 @@
 """The text workloads: masked words for a BERT, next words for a GPT, on the embedded corpus.
 
-Nothing here needs TensorFlow once the rows of tokens are made: a machine without it reads those of
-another (`run.py --tokens`).
+The rows and their masks are the main job's, which TensorFlow makes: a machine without it reads
+those of another (`run.py --tokens`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
 from paper.lab import bert
 
 from keras_acclip._utils.files import write_atomically
-from keras_acclip.text.vocabulary import SPECIAL_TOKENS
 from training.workloads import Problem, Workload
 from training.zipf import mean_cross_entropy
 
 HEAD = 32  # Coordinates of the GPT's attention heads.
-MASK_RATE = 0.15  # Of a row's tokens; BERT's rates (Devlin et al., 2019), as in the main job.
-PAD, CLS, SEP, UNK, MASK = range(len(SPECIAL_TOKENS))
-FOLDER = "TRAINING_TOKENS"  # Environment variable: a folder of rows made on another machine.
+FOLDER = "TRAINING_TOKENS"  # Environment variable: a folder of what another machine made.
+HELD_OUT = -1  # In the place of a seed.
 
 
 @functools.cache
@@ -58,12 +55,31 @@ def save_rows(folder: Path, vocabulary_size: int, length: int) -> Path:
     path = folder / _file(vocabulary_size, length)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"train": train.astype("uint16"), "validation": validation.astype("uint16")}
-    write_atomically(path, lambda file: np.savez_compressed(file, vocabulary_size=size, **arrays))
+    write_atomically(path, functools.partial(_savez, arrays | {"vocabulary_size": size}))
     return path
 
 
 def _file(vocabulary_size, length):
     return f"tokens-{vocabulary_size}-{length}.npz"
+
+
+def save_masks(folder: Path, workload: Workload, seeds: list[int]) -> list[Path]:
+    """Writes the masks of whole trainings, and the held-out ones, likewise. Returns the files."""
+    made = []
+    for seed in [*seeds, HELD_OUT]:
+        masks = {name: np.asarray(x) for name, x in _masks(workload, seed, workload.steps).items()}
+        made.append(folder / _masks_file(workload, seed))
+        write_atomically(made[-1], functools.partial(_savez, masks))
+    return made
+
+
+def _savez(arrays, file):
+    np.savez_compressed(file, **arrays)
+
+
+def _masks_file(workload, seed):
+    name = "held-out" if seed == HELD_OUT else seed
+    return f"masks-{workload.batch}-{workload.sizes['sequence_length']}-{name}.npz"
 
 
 def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
@@ -79,45 +95,61 @@ def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
     seen, unseen, vocabulary = rows(sizes["vocabulary_size"], sizes["sequence_length"])
     keras.utils.set_random_seed(seed)
     model = bert.build_model(vocabulary, sizes)
+    held_out = _masks(workload, HELD_OUT, steps)
     shared = {
         "rows": jnp.asarray(seen, "int32"),
-        "held_out": mask_tokens(_held_out(unseen, sizes), vocabulary, jax.random.key(2**31 - 1)),
+        "held_out": _masked(_held_out(unseen, sizes), *_one_row(held_out)),
     }
-    own = {"order": _order(len(seen), workload, seed, steps), "key": jax.random.key(seed)}
+    masks = _masks(workload, seed, steps)
+    order = _order(len(seen), workload, seed, len(masks["positions"]))
+    own = masks | {"order": order}
 
     def batch(shared, own, step):
-        tokens = shared["rows"][own["order"][step]]
-        return mask_tokens(tokens, vocabulary, jax.random.fold_in(own["key"], step))
+        masks = (own[name][step].astype("int32") for name in ("positions", "replaced"))
+        return _masked(shared["rows"][own["order"][step]], *masks)
 
     return Problem(
         model, mean_cross_entropy, shared, own, batch, lambda shared, own: shared["held_out"]
     )
 
 
-def mask_tokens(tokens: jax.Array, vocabulary_size: int, key: jax.Array) -> tuple:
-    """BERT's masking, for which KerasHub's generator needs TensorFlow.
+def _one_row(masks):
+    return (masks[name].astype("int32") for name in ("positions", "replaced"))
 
-    15% of a row are to be predicted; 80% of these become `[MASK]`, 10% a random token, 10% stay.
 
-    Args:
-        tokens: int32 array of shape `(…, length)`.
-        vocabulary_size: Number of tokens.
-        key: JAX's.
-
-    Returns:
-        The model's inputs, and the tokens to predict, of shape `(…, round(0.15 · length))`.
-    """
-    count = round(MASK_RATE * tokens.shape[-1])
-    order, fate, other = jax.random.split(key, 3)
-    order = jax.random.uniform(order, tokens.shape)
-    order = jnp.where((tokens == CLS) | (tokens == SEP), -1.0, order)
-    positions = jax.lax.top_k(order, count)[1]
+def _masked(tokens, positions, replaced):
+    """The model's inputs, and the tokens to predict."""
     labels = jnp.take_along_axis(tokens, positions, -1)
-    fate = jax.random.uniform(fate, labels.shape)
-    other = jax.random.randint(other, labels.shape, len(SPECIAL_TOKENS), vocabulary_size)
-    replaced = jnp.where(fate < 0.8, MASK, jnp.where(fate < 0.9, other, labels))
     masked = jnp.put_along_axis(tokens, positions, replaced, -1, inplace=False)
     return {"token_ids": masked, "mask_positions": positions}, labels
+
+
+def _masks(workload, seed, steps):
+    """Which tokens of each batch are to be predicted, and what stands in their place.
+
+    Made for so many steps, or read for a whole training; of shape `(steps, batch, tokens)`.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder:
+        with np.load(Path(folder) / _masks_file(workload, seed)) as made:
+            return {name: jnp.asarray(made[name]) for name in made}
+    from paper.lab import masked_lm as data
+
+    sizes = workload.sizes
+    seen, unseen, vocabulary = rows(sizes["vocabulary_size"], sizes["sequence_length"])
+    if seed == HELD_OUT:
+        count = sizes["held_out"]
+        batches = data.validation_batches(unseen, vocabulary, min(64, count), count)
+    else:
+        batches = data.training_batches(seen, vocabulary, workload.batch, seed, 0, steps)
+    inputs = [inputs for inputs, _ in batches.as_numpy_iterator()]
+    positions = np.stack([x["mask_positions"] for x in inputs])
+    masked = np.stack([x["token_ids"] for x in inputs])
+    replaced = np.take_along_axis(masked, positions, -1)
+    return {
+        "positions": jnp.asarray(positions, "uint8"),
+        "replaced": jnp.asarray(replaced, "uint16"),
+    }
 
 
 def language_model(workload: Workload, seed: int, steps: int) -> Problem:
@@ -133,7 +165,7 @@ def language_model(workload: Workload, seed: int, steps: int) -> Problem:
     keras.utils.set_random_seed(seed)
     model = gpt(vocabulary, sizes)
     shared = {"rows": jnp.asarray(seen, "int32"), "held_out": _held_out(unseen, sizes)}
-    own = _order(len(seen), workload, seed, steps)
+    own = _order(len(seen), workload, seed, max(steps, workload.steps))
 
     def batch(shared, own, step):
         return _next_tokens(shared["rows"][own[step]])
@@ -157,7 +189,6 @@ def _order(count, workload, seed, steps):
 
     A part of the budget sees the beginning of what all of it sees.
     """
-    steps = max(steps, workload.steps)
     passes = range(-(-steps * workload.batch // count))
     order = [np.random.default_rng((seed, p)).permutation(count) for p in passes]
     order = np.concatenate(order)[: steps * workload.batch]

@@ -134,3 +134,8 @@ def texts(names: list[str]) -> list[tuple[int, int]]:
             length = made.sizes["sequence_length"] + (made.make is _lm)
             found.append((made.sizes["vocabulary_size"], length))
     return list(dict.fromkeys(found))
+
+
+def has_masks(name: str) -> bool:
+    """Whether a workload's model fills in masked words."""
+    return WORKLOADS[name].make is _mlm
