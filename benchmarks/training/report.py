@@ -21,7 +21,7 @@ from keras_acclip._utils.commands import Parser  # noqa: E402
 from keras_acclip._utils.files import write_atomically  # noqa: E402
 from training import pairs  # noqa: E402
 from training import rows as rows_file  # noqa: E402
-from training.contestants import CONTESTANTS  # noqa: E402
+from training.contestants import CANDIDATES, CONTESTANTS  # noqa: E402
 from training.plan import Study  # noqa: E402
 from training.workloads import WORKLOADS  # noqa: E402
 
@@ -53,6 +53,16 @@ NAMES = {
     "sgd": "SGD with momentum",
     "gclip": "GClip",
     "cclip": "CClip",
+    "acclip_nesterov": "ACClip, look-ahead",
+    "acclip_cautious": "ACClip, cautious",
+    "acclip_smooth": "ACClip, smooth clip",
+    "acclip_corrected": "ACClip, corrected start",
+    "acclip_relative": "ACClip, relative ε",
+    "acclip_gradient": "ACClip, gradient clipped",
+    "acclip_multiple": "ACClip, c·τ",
+    "acclip_nesterov_relative": "ACClip, look-ahead, relative ε",
+    "acclip_nesterov_cautious": "ACClip, look-ahead, cautious",
+    "acclip_nesterov_smooth": "ACClip, look-ahead, smooth clip",
 }
 
 
@@ -101,10 +111,10 @@ class Compared:
         """The final losses with these seeds; `None` where a training diverged."""
         return [self.trained[contestant][seed]["loss"] for seed in seeds]
 
-    def difference(self, contestant):
-        """The paired difference to tuned AdamW, or `None` where there is none."""
-        seeds = sorted(self.trained[contestant].keys() & self.trained[PEER].keys())
-        ours, peers = self.losses(contestant, seeds), self.losses(PEER, seeds)
+    def difference(self, contestant, peer=PEER):
+        """The paired difference to another, as tuned; or `None` where there is none."""
+        seeds = sorted(self.trained[contestant].keys() & self.trained[peer].keys())
+        ours, peers = self.losses(contestant, seeds), self.losses(peer, seeds)
         if len(seeds) < 2 or None in ours or None in peers:
             return None
         return pairs.paired(ours, peers)
@@ -203,6 +213,22 @@ def losses(all_compared):
                     statistics.median(taken) / compared.workload.steps if taken else None,
                 ]
             )
+    return found
+
+
+def candidates(all_compared):
+    """The candidates for a better ACClip against ACClip, as tuned, a row a workload and one."""
+    found = []
+    for compared in all_compared:
+        ready = [c for c in CANDIDATES if len(compared.trained.get(c, ())) > 1]
+        differences = {c: compared.difference(c, OURS) for c in ready}
+        tested = [c for c, difference in differences.items() if difference]
+        ps = dict(zip(tested, pairs.holm([differences[c]["p"] for c in tested]), strict=True))
+        for c in sorted(tested, key=lambda c: differences[c]["value"]):
+            difference = differences[c]
+            seeds = str(len(compared.trained[c].keys() & compared.trained[OURS].keys()))
+            row = [compared.name, NAMES[c], seeds, interval(difference)]
+            found.append([*row, p_text(ps[c]), pairs.verdict(difference)])
     return found
 
 
@@ -323,6 +349,17 @@ def results(rows, path):
                     {"name": "in this share of the steps", "digits": 2},
                 ],
                 "rows": losses(compared),
+            },
+            "candidates": {
+                "columns": [
+                    "workload",
+                    "candidate",
+                    "seeds",
+                    {"name": "less ACClip's (95%)", "sign": True} | loss,
+                    "p (Holm)",
+                    "than ACClip",
+                ],
+                "rows": candidates(compared),
             },
             "choices": {
                 "columns": [

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import dataclasses, json, os, sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from training import text, workloads
 
-sizes = {"sequence_length": 16, "layers": 1, "hidden": 32, "vocabulary_size": 50, "held_out": 64}
+sizes = {"sequence_length": 16, "layers": 1, "hidden": 64, "vocabulary_size": 50, "held_out": 64}
 workload = dataclasses.replace(workloads.WORKLOADS["mlm-16"], steps=16, batch=4, sizes=sizes)
 random = np.random.default_rng(0)
 made = [random.integers(5, 50, (n, 16)).astype("int32") for n in (100, 70)]
@@ -48,6 +50,7 @@ print(json.dumps(flat))
 """
 
 
+@pytest.mark.slow
 def test_masks_are_the_main_jobs_with_and_without_tensorflow(tmp_path):
     paths = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
     flat = []

@@ -48,10 +48,13 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_together_as_alone(part):
+SOME = ["acclip", "schedule_free_adamw", "gclip"]
+OTHERS = [name for name in contestants.CONTESTANTS if name not in SOME]
+
+
+@pytest.mark.parametrize("names", [SOME, pytest.param(OTHERS, marks=pytest.mark.slow)])
+def test_together_as_alone(names):
     """Each contestant's optimizer, its weight decay and its schedule, traced or made as usual."""
-    names = list(contestants.CONTESTANTS)[part::2]
     paths = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, *names],
