@@ -4,7 +4,7 @@ import keras
 import noise_histograms as job
 import numpy as np
 import pytest
-from lab import images, masked_lm, token_rows
+from lab import bert, images, token_rows
 from lab.histograms import description, names, networks, stages
 from lab.resuming import Work
 from scipy import stats
@@ -42,7 +42,7 @@ def test_gaussian_input_stands_in_for_the_text_of_the_same_rows_and_masks(data):
         assert set(a) == {"token_ids", "mask_positions"}
         assert set(b) == {"embeddings", "mask_positions"}
     vectors = np.stack([inputs["embeddings"] for inputs, _ in gaussian])
-    draws = vectors.ravel() / masked_lm.INITIAL_SCALE
+    draws = vectors.ravel() / bert.INITIAL_SCALE
     assert stats.kstest(draws, "norm").pvalue > 1e-3
     neighbours = [stats.pearsonr(vectors[0].ravel(), vectors[i].ravel())[0] for i in range(1, 5)]
     assert np.abs(neighbours).max() < 0.04  # 16,384 draws: five standard errors.

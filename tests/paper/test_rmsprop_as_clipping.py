@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import rmsprop_as_clipping as job
-from lab import masked_lm
+from lab import bert
 from lab.rmsprop import step_sizes, training
 from lab.training import WarmupLinearDecay
 
@@ -201,7 +201,7 @@ def test_the_smoke_scale_measures_the_runs_own_coordinates(command, tmp_path, ca
 
 def test_every_variable_of_the_network_has_its_group():
     settings = job.SCALES["smoke"]
-    model = masked_lm.build_model(settings["vocabulary_size"], settings)
+    model = bert.build_model(settings["vocabulary_size"], settings)
     sizes = dict.fromkeys(step_sizes.GROUPS, 0)
     for variable in model.trainable_variables:
         sizes[list(step_sizes.GROUPS)[step_sizes.group_of(variable.path)]] += math.prod(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from lab import masked_lm
+from lab import bert, masked_lm
 from scipy import stats
 
 ROWS = np.random.default_rng(0).integers(5, 100, (40, 32)).astype("int32")
@@ -94,7 +94,7 @@ def inputs_of(text, count=3):
 @pytest.fixture(scope="module")
 def models():
     """All four designs, of one layer."""
-    return {design: masked_lm.build_model(VOCABULARY, SETTINGS, *design) for design in DESIGNS}
+    return {design: bert.build_model(VOCABULARY, SETTINGS, *design) for design in DESIGNS}
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -114,7 +114,7 @@ def test_only_attention_carries_information_from_place_to_place(design, models):
 
 
 def test_the_designs_have_as_many_parameters_and_start_from_as_large_weights(models):
-    scale = masked_lm.INITIAL_SCALE * stats.truncnorm(-2, 2).std()
+    scale = bert.INITIAL_SCALE * stats.truncnorm(-2, 2).std()
     for model in models.values():
         for weight in model.trainable_variables:
             if weight.path.endswith("kernel"):
@@ -128,7 +128,7 @@ def test_the_designs_have_as_many_parameters_and_start_from_as_large_weights(mod
 
 @pytest.mark.parametrize("attention", [True, False])
 def test_no_two_layers_start_from_the_same_values(attention):
-    model = masked_lm.build_model(VOCABULARY, SETTINGS | {"layers": 2}, attention)
+    model = bert.build_model(VOCABULARY, SETTINGS | {"layers": 2}, attention)
     matrices = [
         v.numpy().ravel()
         for v in model.trainable_variables
@@ -144,7 +144,7 @@ def test_no_two_layers_start_from_the_same_values(attention):
 @pytest.mark.parametrize("attention", [True, False])
 def test_the_last_block_loses_nothing_by_leaving_out_what_is_not_masked(attention):
     """Where every place is masked, nothing is left out: the logits of a place are the same."""
-    model = masked_lm.build_model(VOCABULARY, SETTINGS | {"layers": 2}, attention)
+    model = bert.build_model(VOCABULARY, SETTINGS | {"layers": 2}, attention)
     inputs = inputs_of(text=True)
     everywhere = np.tile(np.arange(SETTINGS["sequence_length"]), (3, 1))
     whole = np.asarray(model(inputs | {"mask_positions": everywhere}))
