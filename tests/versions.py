@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import tf_keras
 
@@ -39,9 +40,16 @@ KERAS_2 = SimpleNamespace(
     paths=("eager", "uncompiled graph", "XLA", "two replicas"),
     uncompiled={"jit_compile": False},
 )
+REPLICAS = "two replicas"
 VERSIONS = (KERAS_3, KERAS_2)
 PAIRS = [(version, path) for version in VERSIONS for path in version.paths]
 PAIR_NAMES = [f"{version.name}, {path}" for version, path in PAIRS]
+# Eager and compiled code, and the replicas' own: for what every path need not show by default.
+QUICK_PAIRS = [(version, path) for version, path in PAIRS if path in ("eager", "XLA", REPLICAS)]
+SOME_PAIRS = [
+    pytest.param(*pair, id=name, marks=() if pair in QUICK_PAIRS else pytest.mark.slow)
+    for pair, name in zip(PAIRS, PAIR_NAMES, strict=True)
+]
 
 
 def apply(version, path, make, values, steps, dtype="float32"):

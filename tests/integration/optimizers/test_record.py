@@ -38,7 +38,8 @@ def test_a_moving_threshold_clips_as_its_values_do(pair):
         expected, *_ = reference.gclip(
             values, steps, lr=0.1, threshold=lambda k, taus=taus: taus[k - 1]
         )
-        for scale in (1.0, 1e3):
+        # The last one's threshold is looked at below.
+        for scale in (1.0, 1e3) if (version, path) in versions.QUICK_PAIRS else (1e3,):
 
             def make(scale=scale, moving=moving, **flags):
                 return version.GClip(0.1 / scale, moving, **flags)
@@ -52,9 +53,8 @@ def test_a_moving_threshold_clips_as_its_values_do(pair):
         assert all(count == 1 for count in versions.traces(optimizer))
 
 
-@pytest.mark.parametrize("pair", versions.PAIRS, ids=versions.PAIR_NAMES)
-def test_a_moving_threshold_of_coordinates_follows_each_variable(pair):
-    version, path = pair
+@pytest.mark.parametrize(("version", "path"), versions.SOME_PAIRS)
+def test_a_moving_threshold_of_coordinates_follows_each_variable(version, path):
     values, steps = numbers(4)
     moving = MovingMoment(1.2, warmup=2)
     roots = [[np.sqrt(np.mean(np.square(g))) for g in gs] for gs in steps]
@@ -72,9 +72,8 @@ def test_a_moving_threshold_of_coordinates_follows_each_variable(pair):
     assert np.shape(optimizer.threshold) == (3,)
 
 
-@pytest.mark.parametrize("pair", versions.PAIRS, ids=versions.PAIR_NAMES)
-def test_the_record_is_what_numpy_counts(pair):
-    version, path = pair
+@pytest.mark.parametrize(("version", "path"), versions.SOME_PAIRS)
+def test_the_record_is_what_numpy_counts(version, path):
     values, steps = numbers(5)
     norms = np.array([reference.joint_norm(gs) for gs in steps])
     poisoned = [np.float32(np.nan) * g for g in steps[0]]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_acclip.optimizers import execution, notices
 from tests import paths, reference, versions
+from tests.tiers import some
 
 
 def numbers(seed, steps=25, scale=1.0):
@@ -42,8 +43,17 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("version", "path"), versions.PAIRS, ids=versions.PAIR_NAMES)
-@pytest.mark.parametrize("case", CASES, ids=[f"{c[0]}-{len(c[1])}" for c in CASES])
+def every_case():
+    """A case of each method goes every path by default, the others the quick ones."""
+    fullest = (CASES[1], CASES[2], CASES[5])
+    for case in CASES:
+        for pair, path in zip(versions.PAIRS, versions.PAIR_NAMES, strict=True):
+            quick = case in fullest or pair in versions.QUICK_PAIRS
+            name = f"{case[0]}-{len(case[1])}-{path}"
+            yield pytest.param(case, *pair, id=name, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("case", "version", "path"), every_case())
 def test_equals_the_papers_method(case, version, path):
     method, kwargs, other = case
     if kwargs.get("threshold") == "tau":
@@ -65,7 +75,7 @@ def test_equals_the_papers_method(case, version, path):
         assert reference.relative_error(variables, averages) <= 1e-5
 
 
-@pytest.mark.parametrize("path", ["eager", "two replicas"])
+@pytest.mark.parametrize("path", some(["eager", "two replicas"], ["eager"]))
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_dtypes(version, method, dtype, path):
     """Slots of half-precision variables are float32; the variable rounds once a step."""
@@ -146,9 +156,16 @@ SKIPPING = [("GClip", v, p) for v, p in versions.PAIRS] + [
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "version", "path"), SKIPPING, ids=lambda value: getattr(value, "name", value)
-)
+def skips():
+    for method, version, path in SKIPPING:
+        # The other methods' replicas make the same decision as GClip's.
+        slow = method != "GClip" and path == "two replicas"
+        slow = slow or (version, path) not in versions.QUICK_PAIRS
+        marks = pytest.mark.slow if slow else ()
+        yield pytest.param(method, version, path, id=f"{method}-{version.name}-{path}", marks=marks)
+
+
+@pytest.mark.parametrize(("method", "version", "path"), skips())
 def test_skip_nonfinite_equals_never_having_seen_the_step(method, version, path):
     values, steps = numbers(seed=5, steps=6)
     poisoned = [[g.copy() for g in steps[3]] for _ in range(2)]
