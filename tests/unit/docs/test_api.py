@@ -2,7 +2,10 @@
 
 import importlib
 import inspect
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,61 @@ def test_a_module_without_a_list_is_shown_whole(name):
 @pytest.mark.parametrize("name", sorted(SHOWN))
 def test_what_a_page_shows_is_there(name):
     assert find(name) is not None
+
+
+# --- Pictures ---
+
+# What a name that draws is followed by on its page: its picture, and what to see in it.
+FOLLOWED = re.compile(
+    r"^::: (\S+)\n\n!\[[^\]]+\]\(pictures/(\w+)\.png\)\n\n\*What to see: [^*]+\*$", re.MULTILINE
+)
+SHOWN_WITH = {
+    (page.name, *found)
+    for page in API.glob("*.md")
+    for found in FOLLOWED.findall(page.read_text("utf-8"))
+}
+DRAWS = re.compile(
+    r"^(Draws the (?!norms)|The picture|Draws (a row|all)|.*a picture of)|draws it\."
+)
+
+
+def draws(value):
+    """Whether a docstring says, in a line of its first paragraphs, that its owner draws."""
+    text = (inspect.getdoc(value) or "").partition("Args:")[0]
+    return any(DRAWS.search(line) for line in text.splitlines())
+
+
+def drawing(name):
+    """Whether what a page shows by this name draws, or one of its methods or functions does."""
+    value = find(name)
+    own = vars(value).items() if inspect.isclass(value) or inspect.ismodule(value) else ()
+    members = [v for k, v in own if inspect.isfunction(v) and not k.startswith("_")]
+    return any(map(draws, (value, *members)))
+
+
+def test_what_draws_is_known_by_its_docstring():
+    found = {name.rpartition(".")[2] for name in SHOWN if drawing(name)}
+    drawn = {path.stem for path in (API / "pictures").glob("*.png")} - {"comparison"}
+    assert drawn | {"GradientNoise", "NoiseSample", "compare"} == found
+
+
+def test_each_name_that_draws_has_its_picture():
+    named = {name for _, name, _ in SHOWN_WITH}
+    assert {name for name in SHOWN if drawing(name)} <= named
+    pictures = {f"{picture}.png" for _, _, picture in SHOWN_WITH}
+    assert pictures == {path.name for path in (API / "pictures").iterdir()}
+
+
+@pytest.mark.slow
+def test_the_pictures_are_drawn_by_their_script(tmp_path):
+    names = sorted({picture for _, _, picture in SHOWN_WITH} - {"comparison"})
+    subprocess.run(
+        [sys.executable, API / "make.py", "--output", tmp_path, *names],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+    )
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
 
 def test_every_page_is_in_the_navigation():
