@@ -108,7 +108,11 @@ def test_links_are_led_to_the_site(text, source, uri, expected):
 
 def hooks():
     pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    return load("hooks")
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -137,3 +141,24 @@ def test_a_link_of_a_notebook_to_no_page_is_a_warning(caplog):
     html = '<a href="../missing.md">x</a>'
     assert hooks().resolved(html, "tutorials/b.ipynb", "tutorials/b/", URLS) == html
     assert "tutorials/b.ipynb links to ../missing.md" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "Clips.\n\nExample:\n    >>> clip(2)\n    1",
+        "Clips.\n\nExample:\n\n>>> clip(2)\n1\n\nReferences:\n    A paper.",
+    ],
+)
+def test_the_examples_of_docstrings_are_code(docstring):
+    griffe = pytest.importorskip("griffe", reason="the extra docs is not installed")
+    text = load("examples_of_docstrings").renamed(docstring)
+    sections = griffe.parse_google(griffe.Docstring(text))
+    ((kind, code),) = next(s.value for s in sections if s.kind.value == "examples")
+    assert (kind.value, code) == ("examples", ">>> clip(2)\n1")
+
+
+def test_a_note_of_another_kind_stays():
+    pytest.importorskip("griffe", reason="the extra docs is not installed")
+    text = "Clips.\n\nExample:\n    A text without a prompt."
+    assert load("examples_of_docstrings").renamed(text) == text
