@@ -51,11 +51,14 @@ def check(
     allowed = [*_FREE, *allow_changed]
     before, now = _kept_data(model_dir), fingerprints(params)
     same = {name for name, found in now.items() if before.get(name) == found}
-    changes = {
-        name: f"{name} {old!r} → {new!r}"
+    found = [
+        (name, old, new)
         for name, old, new in differences(kept, params)
         if name not in same and _within(name, belongs) and not _within(name, allowed)
-    }
+    ]
+    # Of another optimizer, its name says more than that each has settings which the other lacks.
+    telling = [change for change in found if not any(isinstance(v, Mapping) for v in change[1:])]
+    changes = {name: f"{name} {_short(old)} → {_short(new)}" for name, old, new in telling or found}
     for name in (now.keys() & before.keys()) - same:
         if _within(name, belongs) and not _within(name, allowed):
             changes.setdefault(name, f"{name} holds other data than it did")
@@ -161,6 +164,11 @@ def differences(old: Any, new: Any, at: str = "") -> Iterator[tuple[str, Any, An
             yield from differences(old.get(name), new.get(name), place)
     elif _plain(old) != _plain(new):
         yield at, old, new
+
+
+def _short(value: Any) -> str:
+    """A value for a line that a person reads; a whole section is told by its having one."""
+    return f"{{{len(value)} settings}}" if isinstance(value, Mapping) else repr(value)
 
 
 def _plain(value: Any) -> Any:

@@ -71,6 +71,18 @@ def test_another_experiment_is_refused(trained, path, value, shown, mode):
     assert "\n" not in str(error.value)
 
 
+def test_another_optimizer_is_told_by_its_name_alone(trained):
+    other = {"type": "adamw", "adamw": {"beta_1": 0.9}}
+    with pytest.raises(ExperimentError) as error:
+        model_dirs.check(changed("trainer.optimizer_config.optimizer", other), trained, "train")
+    assert "'acclip' → 'adamw'" in str(error.value) and "beta_1" not in str(error.value)
+
+
+def test_a_section_that_only_one_has_is_told_by_its_size(trained):
+    with pytest.raises(ExperimentError, match=r"task.model.heads_of None → \{2 settings\}"):
+        model_dirs.check(changed("task.model.heads_of", {"a": 1, "b": 2}), trained, "train")
+
+
 @pytest.mark.parametrize(("path", "value", "_"), CHANGES)
 def test_what_is_allowed_may_change(trained, path, value, _):
     for allowed in (path, path.rpartition(".")[0]):
