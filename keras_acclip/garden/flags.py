@@ -6,6 +6,7 @@ defines its flags where it is imported, which takes seconds.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import sys
 from collections.abc import Sequence
@@ -285,7 +286,9 @@ def no_such_experiment(name: str) -> str:
         name: What was asked for.
     """
     names = ", ".join(EXPERIMENTS)
-    return f"There is no experiment {name!r}. There are: {names}, and the Model Garden's"
+    close = difflib.get_close_matches(name, EXPERIMENTS, 1)
+    meant = f"; did you mean {close[0]}?" if close else "."
+    return f"There is no experiment {name!r}{meant} There are: {names}, and the Model Garden's"
 
 
 def fail(message: object) -> NoReturn:
