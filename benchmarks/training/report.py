@@ -27,6 +27,7 @@ from training.workloads import WORKLOADS  # noqa: E402
 
 FOLDER = ROOT / "docs" / "results" / "training"
 PEER, OURS = "adamw", "acclip"
+LEAST_HEIGHT = 0.1  # Of a panel, in units of the loss.
 SWEPT = {"rate": "rate", "beta_1": "β1", "beta_2": "β2", "warmup": "warm-up"}
 # What README calls the workloads.
 NAMED = {
@@ -441,17 +442,19 @@ def plot_basins(all_compared, path):
     for line, compared in zip(axes, shown, strict=True):
         for axis, (name, text) in zip(line, SWEPT.items(), strict=True):
             # β counts by its distance to 1.
-            far = name in ("beta_1", "beta_2")
+            far, ticks = name in ("beta_1", "beta_2"), set()
             for c in compared.studies:
                 points = swept(compared, c).get(name) if CONTESTANTS[c].core else None
                 if points:
-                    axis.plot(
-                        [1 - x if far else x for x, _ in points],
-                        [y for _, y in points],
-                        marker=".",
-                        label=NAMES[c],
-                    )
+                    xs = [float(f"{1 - x if far else x:.6g}") for x, _ in points]
+                    axis.plot(xs, [y for _, y in points], marker=".", label=NAMES[c])
+                    ticks |= set(xs)
             axis.set(xscale="log", xlabel=f"1 − {text}" if far else text, title=compared.name)
+            axis.set_xticks(sorted(ticks), [f"{x:g}" for x in sorted(ticks)], rotation=60)
+            axis.minorticks_off()
+            # A thousandth must not look large.
+            low, high = axis.get_ylim()
+            axis.set_ylim(low - LEAST_HEIGHT / 20, max(high, low + LEAST_HEIGHT))
         line[0].set_ylabel("held-out loss")
         line[0].legend(fontsize=8)
     _save(figure, path)
