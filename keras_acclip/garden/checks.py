@@ -28,7 +28,7 @@ _KNOWN = (
     sentence_prediction_dataloader.SentencePredictionDataConfig,
 )
 _IDS = ("input_ids", "input_word_ids")
-_RECORDS = 1000  # Read of each part of the data.
+_RECORDS = 1000  # Read of each part of the data, from all of its files.
 
 
 def available(runtime: config_definitions.RuntimeConfig) -> config_definitions.RuntimeConfig:
@@ -255,22 +255,20 @@ def _files(place: str, patterns: Any) -> list[str]:
 
 
 def _examples(files: Iterable[str], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Examples of a file after the other, a thousand in all: each's fields and their values."""
-    left = _RECORDS
+    """The first examples of each file, a thousand in all: each's fields and their values."""
+    files = list(files)
+    share = -(-_RECORDS // max(1, len(files)))
     for file in files:
         try:
-            for record in tf.data.TFRecordDataset(file).take(left).as_numpy_iterator():
+            for record in tf.data.TFRecordDataset(file).take(share).as_numpy_iterator():
                 example = tf.train.Example.FromString(record)
                 fields = example.features.feature.items()
                 yield file, {key: _values(feature) for key, feature in fields}
-                left -= 1
         except tf.errors.OpError as error:
             what = str(error).splitlines()[0]
             raise ExperimentError(f"{place}.input_path: {file} can't be read: {what}") from error
         except message.DecodeError as error:
             raise ExperimentError(f"{place}.input_path: {file}: holds no examples") from error
-        if not left:
-            return
 
 
 def _values(feature: Any) -> Any:

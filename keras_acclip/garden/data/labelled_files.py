@@ -30,6 +30,7 @@ LABEL_FIELDS = ("label", "labels", "gold_label", "label_id", "score", "similarit
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
 _HEADER = "A file whose first line is a row already needs a line above it that names the columns"
 _JSON = (".jsonl", ".ndjson", ".json")
+_LONGEST = 2**31 - 1  # Characters of a cell; a book has more than Python's own limit, 131,072.
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def read_labelled(
 def _table_records(path: Path, content: str, delimiter: str) -> Iterator[tuple[str, dict]]:
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     lines = io.StringIO(content, newline="")
+    csv.field_size_limit(_LONGEST)
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     names: list[str] | None = None
     try:

@@ -87,6 +87,21 @@ def test_text_to_be_masked_is_checked(tmp_path):
         check(shape, size=32)
 
 
+def test_every_file_is_looked_into(tmp_path):
+    """A long first file does not hide what the last one holds."""
+    for part, label, count in (("a", 0, 1500), ("b", 2, 1)):
+        with tf.io.TFRecordWriter(str(tmp_path / f"{part}.tfrecord")) as writer:
+            for _ in range(count):
+                features = {
+                    name: runs._integers([1] * runs.LENGTH)
+                    for name in ("input_ids", "input_mask", "segment_ids")
+                }
+                runs._write(writer, features | {"label_ids": runs._integers([label])})
+    data = task({"input_path": str(tmp_path / "*.tfrecord")}, "acclip/bert_sentence_prediction")
+    with pytest.raises(ExperimentError, match=r"num_classes=2, but .*b.tfrecord holds the label 2"):
+        checks.check_data(data.replace(model={"num_classes": 2}), "train")
+
+
 def test_labels_are_among_the_classes(folder):
     path = str(folder / "labels.tfrecord")
     with tf.io.TFRecordWriter(path) as writer:

@@ -57,6 +57,13 @@ def test_quotation_marks_are_a_csvs_only(tmp_path):
     assert tsv_rows[0].texts == ('A "cat',)
 
 
+@pytest.mark.parametrize("form", ["tsv", "csv", "jsonl"])
+def test_a_text_may_be_a_book(tmp_path, form):
+    book = "word " * 50_000
+    rows = read_labelled(write(tmp_path / f"a.{form}", [(book + ".", "x")], ("text", "label")))
+    assert [len(row.texts[0]) for row in rows] == [250_001]
+
+
 def test_columns_are_found_by_usual_names_or_named(tmp_path):
     row = ("7", "A cat.", "A dog.", "x", "y")
     names = ("id", "premise", "hypothesis", "label", "story")
