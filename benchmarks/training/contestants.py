@@ -16,6 +16,8 @@ BETA_1 = (0.7, 0.8, 0.9, 0.95)
 BETA_2 = (0.9, 0.95, 0.99, 0.999)
 WARMUP = (0.02, 0.05, 0.1, 0.2, 0.4)
 DECAY = (0.0, 1e-3, 1e-2, 1e-1)
+# Parts of the names of what BERT leaves out of the weight decay: biases and normalizations.
+WITHOUT_DECAY = ("bias", "gamma", "beta")
 # Where a grid is extended: times these beyond its first and last value.
 EXTENDED_BY = 2.0
 
@@ -51,7 +53,7 @@ def without_decay_of_biases(optimizer):
     Args:
         optimizer: A Keras optimizer.
     """
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.exclude_from_weight_decay(var_names=list(WITHOUT_DECAY))
     return optimizer
 
 

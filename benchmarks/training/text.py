@@ -98,27 +98,24 @@ def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
     held_out = _masks(workload, HELD_OUT, steps)
     shared = {
         "rows": jnp.asarray(seen, "int32"),
-        "held_out": _masked(_held_out(unseen, sizes), *_one_row(held_out)),
+        "held_out": _masked(_held_out(unseen, sizes), **held_out),
     }
     masks = _masks(workload, seed, steps)
     order = _order(len(seen), workload, seed, len(masks["positions"]))
     own = masks | {"order": order}
 
     def batch(shared, own, step):
-        masks = (own[name][step].astype("int32") for name in ("positions", "replaced"))
-        return _masked(shared["rows"][own["order"][step]], *masks)
+        tokens = shared["rows"][own["order"][step]]
+        return _masked(tokens, own["positions"][step], own["replaced"][step])
 
     return Problem(
         model, mean_cross_entropy, shared, own, batch, lambda shared, own: shared["held_out"]
     )
 
 
-def _one_row(masks):
-    return (masks[name].astype("int32") for name in ("positions", "replaced"))
-
-
 def _masked(tokens, positions, replaced):
     """The model's inputs, and the tokens to predict."""
+    positions, replaced = positions.astype("int32"), replaced.astype("int32")
     labels = jnp.take_along_axis(tokens, positions, -1)
     masked = jnp.put_along_axis(tokens, positions, replaced, -1, inplace=False)
     return {"token_ids": masked, "mask_positions": positions}, labels

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.contestants import CONTESTANTS
+from training.contestants import CONTESTANTS, WITHOUT_DECAY
 from training.schedules import WarmUp
 
+_KERAS = (keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule)
 STEPS = "steps"  # A hyperparameter of the schedule, besides those that are tuned.
 
 
@@ -49,7 +50,7 @@ class Traced:
             rest["weight_decay"] = 0.0
         self.optimizer = made.make(self.schedule, **rest)
         self.optimizer.build(variables)
-        self._decayed = [not any(w in v.path for w in _WITHOUT_DECAY) for v in variables]
+        self._decayed = [not any(w in v.path for w in WITHOUT_DECAY) for v in variables]
         wanted = dict.fromkeys(("rate", "warmup", STEPS))
         if fixed is None:
             wanted |= dict.fromkeys(
@@ -87,10 +88,6 @@ class Traced:
         return [x * factor if decayed else x for x, decayed in pairs]
 
 
-# Parts of the paths of what BERT leaves out of the weight decay: biases and normalizations.
-_WITHOUT_DECAY = ("bias", "gamma", "beta")
-
-
 def _odd(value, number):
     return (value or 0.01) * (1 - (number + 1) * 2.0**-16)
 
@@ -111,6 +108,3 @@ def _holders(of, value, seen):
         elif dataclasses.is_dataclass(held) or isinstance(held, _KERAS):
             found += _holders(held, value, seen)
     return found
-
-
-_KERAS = (keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule)
