@@ -35,7 +35,7 @@ def last_checkpoint(model_dir: str | os.PathLike[str]) -> str | None:
             + _way_out(model_dir, None)
         )
     newest = state.model_checkpoint_path
-    problem = _problem(newest)
+    problem = unreadable(newest)
     if problem:
         raise CheckpointError(
             f"The checkpoint {newest} cannot be read: {problem} " + _way_out(model_dir, newest)
@@ -69,8 +69,8 @@ def full_disk(model_dir: str | os.PathLike[str], error: Exception) -> Checkpoint
     return CheckpointError(f"The disk of {model_dir} is full: {_first_line(error)}. {rest}")
 
 
-def _problem(prefix: str) -> str | None:
-    """Returns why a checkpoint cannot be read, or `None`."""
+def unreadable(prefix: str) -> str | None:
+    """Reads a checkpoint through. Returns why it cannot be read, or `None`."""
     try:
         reader = tf.train.load_checkpoint(prefix)
         for name in reader.get_variable_to_shape_map():
@@ -85,7 +85,7 @@ def _way_out(model_dir: str | os.PathLike[str], newest: str | None) -> str:
     prefixes = {path.removesuffix(".index") for path in indices} - {newest}
     by_step = sorted(prefixes, key=lambda prefix: int(prefix.rpartition("-")[2]), reverse=True)
     for prefix in by_step:
-        if not _problem(prefix):
+        if not unreadable(prefix):
             name = os.path.basename(prefix)
             return (
                 f"The last good checkpoint is {prefix}. To go on from it, put one line into "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from official.nlp.data import (
     sentence_prediction_dataloader,
 )
 
+from keras_acclip.garden import checkpoints
 from keras_acclip.garden.errors import ExperimentError
 
 _KNOWN = (
@@ -27,6 +29,7 @@ _KNOWN = (
     question_answering_dataloader.QADataConfig,
     sentence_prediction_dataloader.SentencePredictionDataConfig,
 )
+_PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 _IDS = ("input_ids", "input_word_ids")
 _RECORDS = 1000  # Read of each part of the data, from all of its files.
 
@@ -82,11 +85,12 @@ def strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strateg
 
 
 def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
-    """Raises an `ExperimentError` if a rate's or a warm-up's number is missing.
+    """Raises an `ExperimentError` if numbers of a rate or a warm-up are missing; it names all.
 
     Args:
         trainer: The experiment's trainer; stock experiments leave some for their users to set.
     """
+    missing = []
     for section in ("learning_rate", "warmup"):
         choice: Any = getattr(trainer.optimizer_config, section, None)
         if choice is None:
@@ -94,9 +98,9 @@ def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
         chosen = choice.get()
         for name in ("learning_rate", "initial_learning_rate", "decay_steps", "warmup_steps"):
             if getattr(chosen, name, 0) is None:
-                raise ExperimentError(
-                    f"trainer.optimizer_config.{section}.{choice.type}.{name} isn't set"
-                )
+                missing.append(f"trainer.optimizer_config.{section}.{choice.type}.{name}")
+    if missing:
+        raise ExperimentError(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set")
 
 
 def check_intervals(trainer: config_definitions.TrainerConfig) -> None:
@@ -126,15 +130,19 @@ def check_initial(task: config_definitions.TaskConfig) -> None:
     if not path:
         return
     place = f"task.init_checkpoint={path}"
-    if tf.io.gfile.isdir(path):
-        if not tf.train.latest_checkpoint(path):
-            raise ExperimentError(f"{place}: the folder holds no checkpoint")
-        return
-    if not tf.io.gfile.exists(f"{path}.index"):
+    prefix = tf.train.latest_checkpoint(path) if tf.io.gfile.isdir(path) else path
+    if not prefix:
+        raise ExperimentError(f"{place}: the folder holds no checkpoint")
+    if not tf.io.gfile.exists(f"{prefix}.index"):
+        meant = _PART_OF_CHECKPOINT.sub("", prefix)
+        if meant != prefix and tf.io.gfile.exists(f"{meant}.index"):
+            raise ExperimentError(f"{place}: a file of a checkpoint; the checkpoint is {meant}")
         name = os.path.basename(path)
         raise ExperimentError(
             f"{place}: there is neither such a folder nor a checkpoint {name}.index"
         )
+    if fault := checkpoints.unreadable(prefix):
+        raise ExperimentError(f"{place}: the checkpoint {prefix} can't be read: {fault}")
 
 
 def check_data(task: config_definitions.TaskConfig, mode: str) -> None:

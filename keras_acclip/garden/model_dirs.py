@@ -14,10 +14,11 @@ import yaml
 from keras_acclip.garden.errors import ExperimentError
 
 # What a run may change as it goes on: where it ends, how often it reports, what it runs on.
-_FREE = ("task.validation_data", "task.init_checkpoint", "runtime")
+_FREE = ("task.validation_data", "runtime")
 _DATA = "data.json"  # What the training data were, wherever they lie.
 _PATHS = ("input_path", "vocab_file", "vocab_file_path")
-_HEAD, _HEADS = 4096, 100  # Bytes of a file, and files, that a fingerprint is made of.
+# Bytes of data that a fingerprint reads whole; of more it reads pieces, of as many files.
+_WHOLE, _PIECE, _SEVERAL = 64 * 2**20, 4096, 100
 _OURS = (
     "checkpoint",
     "ckpt-*",
@@ -40,13 +41,22 @@ def check(
 
     Args:
         params: The experiment's parameters.
-        model_dir: The model directory; one without a checkpoint or `params.yaml` is anyone's.
+        model_dir: The model directory; one without a checkpoint is anyone's. Checkpoints without
+            a `params.yaml` can be evaluated, and not trained.
         mode: What is to be done.
         allow_changed: Names of parameters that may differ, or of sections that hold them.
     """
+    if not tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
+        return
     kept = _kept(model_dir)
     if kept is None:
-        return
+        if "train" not in mode:
+            return
+        raise ExperimentError(
+            f"--model_dir={model_dir} holds checkpoints, and no params.yaml says of what. Name "
+            "another folder; or start anew in it with --fresh; to fine-tune their model, give it "
+            "as task.init_checkpoint"
+        )
     belongs = ["task", "trainer.optimizer_config"] if "train" in mode else ["task.model"]
     allowed = [*_FREE, *allow_changed]
     before, now = _kept_data(model_dir), fingerprints(params)
@@ -55,6 +65,8 @@ def check(
         (name, old, new)
         for name, old, new in differences(kept, params)
         if name not in same and _within(name, belongs) and not _within(name, allowed)
+        # A training that has begun goes on without the checkpoint that it began from.
+        if not (name == "task.init_checkpoint" and not new)
     ]
     # Of another optimizer, its name says more than that each has settings which the other lacks.
     telling = [change for change in found if not any(isinstance(v, Mapping) for v in change[1:])]
@@ -79,8 +91,9 @@ def check(
 def fingerprints(params: Mapping[str, Any]) -> dict[str, str]:
     """What the files of the training data hold, by the parameter that names them.
 
-    Two sets of files have one fingerprint where their names, sizes and beginnings are alike. Files
-    that aren't there, or aren't files, have none.
+    Two sets of files have one fingerprint where their names and contents are alike; of more than
+    64 MiB, where their names and sizes are, and the beginning, middle and end of up to 100 of them.
+    Files that aren't there, or aren't files, have none.
 
     Args:
         params: The experiment's parameters.
@@ -100,13 +113,17 @@ def _fingerprint(patterns: str | Sequence[str]) -> str | None:
     words = patterns.split(",") if isinstance(patterns, str) else patterns
     try:
         paths = sorted({p for word in words for p in tf.io.gfile.glob(str(word).strip())})
+        sizes = [tf.io.gfile.stat(path).length for path in paths]
+        whole = sum(sizes) <= _WHOLE
+        every = 1 if whole else -(-len(paths) // _SEVERAL)
         digest = hashlib.sha256()
-        every = -(-len(paths) // _HEADS)
-        for number, path in enumerate(paths):
-            digest.update(f"{os.path.basename(path)} {tf.io.gfile.stat(path).length}\n".encode())
+        for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+            digest.update(f"{os.path.basename(path)} {size}\n".encode())
             if number % every == 0:
                 with tf.io.gfile.GFile(path, "rb") as file:
-                    digest.update(file.read(_HEAD))
+                    for start in (0,) if whole else (0, size // 2, max(0, size - _PIECE)):
+                        file.seek(start)
+                        digest.update(file.read(size if whole else _PIECE))
     except tf.errors.OpError:
         return None
     return digest.hexdigest()[:16] if paths else None
@@ -131,8 +148,9 @@ def _kept_data(model_dir: str) -> dict[str, str]:
     try:
         with tf.io.gfile.GFile(path) as file:
             return dict(json.loads(file.read()))
-    except (ValueError, TypeError) as error:
-        raise ExperimentError(f"{path} can't be read: {error}; remove it") from error
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        what = getattr(error, "message", None) or error
+        raise ExperimentError(f"{path} can't be read: {what}; remove it") from error
 
 
 def summaries(trainer: Any) -> tuple[str, ...]:
@@ -177,15 +195,16 @@ def _plain(value: Any) -> Any:
 
 
 def _kept(model_dir: str) -> dict[str, Any] | None:
-    """The parameters of the checkpoints in a directory; `None` if it has not both."""
+    """The parameters of the checkpoints in a directory, or `None`."""
     path = os.path.join(model_dir, "params.yaml")
-    if not (tf.io.gfile.exists(path) and tf.io.gfile.exists(os.path.join(model_dir, "checkpoint"))):
+    if not tf.io.gfile.exists(path):
         return None
     try:
         with tf.io.gfile.GFile(path) as file:
             kept = yaml.safe_load(file.read())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"{path} can't be read: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, tf.errors.OpError) as error:
+        what = getattr(error, "message", None) or error
+        raise ExperimentError(f"{path} can't be read: {' '.join(str(what).split())}") from error
     if not isinstance(kept, dict):
         raise ExperimentError(f"{path} can't be read: it holds no experiment's parameters")
     return kept

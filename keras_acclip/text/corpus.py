@@ -198,7 +198,8 @@ def read_text(path: str | Path) -> str:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise TextError(f"{path}: can't be read: {error}") from error
+        what = getattr(error, "strerror", None) or error
+        raise TextError(f"{path}: can't be read: {what}") from error
     if encoding := _other_encoding(data):
         raise TextError(f"{path}: {encoding} text: save it as UTF-8")
     if b"\0" in data:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_acclip.text.corpus import TextError, read_text
+
 SPECIAL_TOKENS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 
 _SAMPLE = 2_500_000  # characters
@@ -59,7 +61,7 @@ def read_vocabulary(path: str | Path) -> list[str]:
     """The tokens of a BERT vocabulary file, one a line, after checking that BERT can use it.
 
     Args:
-        path: A UTF-8 text file.
+        path: A UTF-8 text file, with or without a byte order mark.
 
     Returns:
         The tokens. A token's id is its place in the list.
@@ -71,12 +73,9 @@ def read_vocabulary(path: str | Path) -> list[str]:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise VocabularyError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise VocabularyError(f"{path}, line {line}: not UTF-8 text: {error}") from error
+        text = read_text(path)
+    except TextError as error:
+        raise VocabularyError(str(error)) from error
     tokens = [line.strip() for line in text.removesuffix("\n").split("\n")]
     lines: dict[str, int] = {}
     for number, token in enumerate(tokens, 1):

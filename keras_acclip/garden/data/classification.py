@@ -95,8 +95,15 @@ def make_sentence_data(
     output, sentences = Path(output), sentences or Sentences()
     if len(text_fields) > 2:
         raise DataError(f"--text_fields takes one or two. Received: {', '.join(text_fields)}")
-    vocabulary = read_vocabulary(vocab)
-    rows = _read(train, dev, text_fields, label_field)
+    with shards.together() as faults:
+        with faults.one():
+            vocabulary = read_vocabulary(vocab)
+        rows: dict[str, list[Labelled]] = {}
+        for part, path in {"train": train, "dev": dev}.items():
+            with faults.one():
+                rows[part] = read_labelled(path, text_fields, label_field)
+                # A file that has other usual columns besides must not be scored on those.
+                *text_fields, label_field = rows[part][0].columns
     classes = label_classes(rows["train"], rows["dev"], label_type)
     if not classes and label_type is None:
         print("labels: numbers to predict; for classes --label_type int", file=sys.stderr)
@@ -132,28 +139,6 @@ def make_sentence_data(
         )
         shards.write_file(output / "data.yaml", notes + yaml.safe_dump(config, sort_keys=False))
     return made | ({"classes": len(classes)} if classes else {})
-
-
-def _read(
-    train: str | Path, dev: str | Path, text_fields: Sequence[str], label_field: str | None
-) -> dict[str, list[Labelled]]:
-    """The rows of both files, or a `DataError` that names each file that can't be used."""
-    rows: dict[str, list[Labelled]] = {}
-    faults = []
-    for part, path in (("train", train), ("dev", dev)):
-        try:
-            rows[part] = read_labelled(path, text_fields, label_field)
-        except DataError as error:
-            faults.append(str(error))
-            continue
-        # A file that has other usual columns besides must not be scored on those.
-        *text_fields, label_field = rows[part][0].columns
-    if len(faults) > 1 and train != dev:
-        listed = "".join(f"\n  {fault}" for fault in faults)
-        raise DataError(f"{len(faults)} input files can't be used:{listed}")
-    if faults:
-        raise DataError(faults[0])
-    return rows
 
 
 def label_classes(

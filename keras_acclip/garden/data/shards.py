@@ -17,12 +17,42 @@ from typing import Any, TypeVar
 
 from keras_acclip._utils.files import replacing, write_atomically
 from keras_acclip._utils.processes import KilledError, run
+from keras_acclip.text.vocabulary import VocabularyError
 
 _Task = TypeVar("_Task")
 
 
 class DataError(ValueError):
     """Data that can't be made; the message names the file and the place."""
+
+
+class Faults(list[Exception]):
+    """What is wrong with input files."""
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Notes that a file can't be used, as a context, instead of ending the reading of all."""
+        try:
+            yield
+        except (DataError, VocabularyError) as error:
+            if str(error) not in map(str, self):
+                self.append(error)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[Faults]:
+    """Lets several input files be read before any of their faults is raised, as a context.
+
+    Raises:
+        DataError: If several can't be used; the message names them all. Of one, its own error.
+    """
+    faults = Faults()
+    yield faults
+    if len(faults) > 1:
+        listed = "".join(f"\n  {fault}" for fault in faults)
+        raise DataError(f"{len(faults)} input files can't be used:{listed}")
+    if faults:
+        raise faults[0]
 
 
 @contextlib.contextmanager

@@ -90,15 +90,18 @@ def make_squad_data(
         dict of the numbers of `"train"` examples and of `"train questions"` and `"dev questions"`.
 
     Raises:
-        DataError: If a file is not SQuAD v1.1, or the output can't be written or gets other data.
+        DataError: If a file is not SQuAD v1.1, or the output can't be written or gets other data;
+            of several such files the message names all.
         keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
     """
     output, windows = Path(output), windows or Windows()
-    vocabulary = read_vocabulary(vocab)
-    articles = {
-        "train": read_squad(train, True, skip_unanswerable),
-        "dev": read_squad(dev, False, skip_unanswerable),
-    }
+    with shards.together() as faults:
+        with faults.one():
+            vocabulary = read_vocabulary(vocab)
+        articles = {}
+        for part, path in (("train", train), ("dev", dev)):
+            with faults.one():
+                articles[part] = read_squad(path, part == "train", skip_unanswerable)
     questions = {f"{part} questions": count_questions(found) for part, found in articles.items()}
     parts = deal_paragraphs(articles["train"], -(-questions["train questions"] // _SHARD))
     settings = {

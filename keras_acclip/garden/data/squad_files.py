@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from keras_acclip.garden.data.shards import DataError
+from keras_acclip.text.corpus import TextError, read_text
 
 Article: TypeAlias = dict[str, Any]
 """One of the objects under `data`: a title, and paragraphs with their questions."""
@@ -18,7 +19,7 @@ def read_squad(
     """The articles of a SQuAD v1.1 file, after checking every question and answer.
 
     Args:
-        path: A JSON file.
+        path: A JSON file, plain UTF-8 or gzip.
         one_answer: Whether each question must have exactly one answer, as training needs it.
         skip_unanswerable: Whether questions without an answer are left out; SQuAD v2.0 has such.
 
@@ -31,12 +32,9 @@ def read_squad(
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text: {error}") from error
+        content = json.loads(read_text(path))
+    except TextError as error:
+        raise DataError(str(error)) from error
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"

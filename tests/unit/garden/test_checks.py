@@ -143,7 +143,18 @@ def test_a_checkpoint_to_start_from_must_be_there(tmp_path):
     config = runs.parse({}).task
     for good in ("", checkpoint, str(tmp_path / "some")):
         checks.check_initial(config.replace(init_checkpoint=good))
-    for bad, message in (("empty", "holds no checkpoint"), ("nowhere", "neither such a folder")):
+    (tmp_path / "broken").mkdir()
+    for name in ("checkpoint", "ckpt-1.data-00000-of-00001"):
+        (tmp_path / "broken" / name).write_bytes((tmp_path / "some" / name).read_bytes())
+    (tmp_path / "broken/ckpt-1.index").touch()
+    for bad, message in (
+        ("empty", "holds no checkpoint"),
+        ("nowhere", "neither such a folder"),
+        ("some/ckpt-1.index", f"a file of a checkpoint; the checkpoint is {checkpoint}"),
+        ("some/ckpt-1.data-00000-of-00001", f"the checkpoint is {checkpoint}"),
+        ("broken/ckpt-1", "broken/ckpt-1 can't be read"),
+        ("broken", "can't be read"),
+    ):
         path = str(tmp_path / bad)
         with pytest.raises(ExperimentError, match=rf"task.init_checkpoint={path}: .*{message}"):
             checks.check_initial(config.replace(init_checkpoint=path))
@@ -172,7 +183,7 @@ def test_intervals_are_whole_loops():
 def test_a_number_that_a_schedule_needs_is_named():
     checks.check_schedule(runs.parse({}).trainer)
     stock = exp_factory.get_exp_config("bert/sentence_prediction").trainer
-    with pytest.raises(ExperimentError, match=r"polynomial.decay_steps isn't set"):
+    with pytest.raises(ExperimentError, match=r"decay_steps and .*warmup_steps are not set$"):
         checks.check_schedule(stock)
     schedule = {"polynomial": {"initial_learning_rate": None}}
     changes = {"trainer": {"optimizer_config": {"learning_rate": schedule}}}

@@ -41,7 +41,6 @@ def trained(tmp_path):
     [
         ("trainer.train_steps", 200),
         ("task.validation_data.input_path", "c"),
-        ("task.init_checkpoint", "d"),
         ("runtime.num_gpus", 4),
         ("task.model.heads", ({"a": 1},)),
     ],
@@ -55,6 +54,7 @@ CHANGES = [
     ("task.train_data.global_batch_size", 64, "32 → 64"),
     ("task.train_data.input_path", "z", "'a' → 'z'"),
     ("task.train_data.seed", 1, "0 → 1"),
+    ("task.init_checkpoint", "d", "'' → 'd'"),
     ("trainer.optimizer_config.optimizer", {"type": "adamw"}, "'acclip' → 'adamw'"),
     ("trainer.optimizer_config.optimizer.acclip.beta_1", 0.8, "0.9 → 0.8"),
     ("task.model.new", 5, "None → 5"),
@@ -120,6 +120,27 @@ def test_moved_data_are_the_same_and_others_are_refused(trained, tmp_path):
     model_dirs.check(changed_in_place, trained, "train", ["task.train_data"])
 
 
+@pytest.mark.parametrize("whole", [2**20, 100], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("place", [0, 30_000, 59_999])
+def test_data_that_differ_late_are_others(trained, tmp_path, monkeypatch, whole, place):
+    monkeypatch.setattr(model_dirs, "_WHOLE", whole)
+    content = bytearray(60_000)
+    train_on(with_data(tmp_path / "a", content), tmp_path)
+    model_dirs.check(with_data(tmp_path / "b", content), trained, "train")
+    content[place] = 1
+    with pytest.raises(ExperimentError, match=r"input_path"):
+        model_dirs.check(with_data(tmp_path / "a", content), trained, "train")
+
+
+def test_a_training_goes_on_without_the_checkpoint_that_it_began_from(trained, tmp_path):
+    began = changed("task.init_checkpoint", "pretrained")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(began))
+    model_dirs.check(began, trained, "train")
+    model_dirs.check(PARAMS, trained, "train")
+    with pytest.raises(ExperimentError, match=r"task.init_checkpoint 'pretrained' → 'other'"):
+        model_dirs.check(changed("task.init_checkpoint", "other"), trained, "train")
+
+
 def test_what_the_data_were_must_be_readable(trained, tmp_path):
     (tmp_path / "data.json").write_text("[1")
     with pytest.raises(ExperimentError, match=r"data.json can't be read"):
@@ -132,10 +153,24 @@ def test_evaluation_needs_the_same_model_only(trained):
         model_dirs.check(changed("task.model.encoder.bert.num_layers", 6), trained, "eval")
 
 
-@pytest.mark.parametrize("missing", ["params.yaml", "checkpoint"])
-def test_a_folder_without_both_is_anyones(trained, tmp_path, missing):
-    (tmp_path / missing).unlink()
+def test_a_folder_without_checkpoints_is_anyones(trained, tmp_path):
+    (tmp_path / "checkpoint").unlink()
     model_dirs.check(changed("task.train_data.seed", 1), trained, "train")
+
+
+def test_checkpoints_of_an_unknown_experiment_are_evaluated_and_not_trained(trained, tmp_path):
+    (tmp_path / "params.yaml").unlink()
+    model_dirs.check(PARAMS, trained, "eval")
+    with pytest.raises(ExperimentError, match=r"no params.yaml says of what.*--fresh"):
+        model_dirs.check(PARAMS, trained, "train_and_eval")
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "data.json"])
+def test_a_folder_in_the_place_of_a_file_is_named(trained, tmp_path, name):
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ExperimentError, match=rf"{name} can't be read"):
+        model_dirs.check(PARAMS, trained, "train")
 
 
 @pytest.mark.parametrize("content", ["- 1", "a: [", "5"])

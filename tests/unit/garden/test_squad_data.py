@@ -101,7 +101,8 @@ ANSWER = (*QUESTION, "answers", 0)
     ("content", "message"),
     [
         (None, "can't be read: No such file"),
-        (b"\xff\xfe", "line 1: not UTF-8"),
+        (b"\xff\xfe", "UTF-16 text"),
+        (b"{\n\xff", "line 2: not UTF-8"),
         ('{"data": [\n1 2]}', "line 2, column 3: not JSON"),
         (json.dumps(GOOD)[:-20], "line 1, column .*: not JSON"),
         ("[]", "the file: must be an object"),
@@ -184,3 +185,19 @@ def test_questions_without_an_answer_are_left_out_where_asked(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="holds no question"):
         read_squad(path, skip_unanswerable=True)
+
+
+def test_all_files_that_cant_be_used_are_named_at_once(tmp_path):
+    (tmp_path / "train.json").write_text("{}", "utf-16")
+    with pytest.raises(DataError) as error:
+        squad_module.make_squad_data(
+            *(tmp_path / name for name in ("train.json", "dev.json", "vocab.txt", "made"))
+        )
+    first, *files = str(error.value).splitlines()
+    assert first == "3 input files can't be used:"
+    assert [line.partition("/")[2].rpartition("/")[2] for line in files] == [
+        "vocab.txt: can't be read: No such file or directory",
+        "train.json: UTF-16 text: save it as UTF-8",
+        "dev.json: can't be read: No such file or directory",
+    ]
+    assert not (tmp_path / "made").exists()

@@ -33,15 +33,19 @@ def test_a_written_vocabulary_is_read_back(vocabulary, tmp_path):
     for end in ("\n", "\r\n"):
         path.write_bytes("".join(token + end for token in vocabulary).encode())
         assert read_vocabulary(path) == vocabulary
-    path.write_bytes("\n".join(vocabulary).encode())
-    assert read_vocabulary(path) == vocabulary
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text("\n".join(vocabulary), encoding)
+        assert read_vocabulary(path) == vocabulary
+    path.write_text("\n".join(vocabulary), "utf-16")
+    with pytest.raises(VocabularyError, match=r"UTF-16 text: save it as UTF-8"):
+        read_vocabulary(path)
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (None, "vocab.txt: can't be read: No such file"),
-        ([], "line 1: no token"),
+        ([], "vocab.txt: the file is empty"),
         ([*SPECIAL_TOKENS, "a", "", "b"], "line 7: no token"),
         ([*SPECIAL_TOKENS, "a", "b", "a"], "line 8: a stands on line 6"),
         (["[PAD]", "[CLS]", "[UNK]", "a"], r"vocab.txt: the vocabulary lacks \[SEP\], \[MASK\]"),
