@@ -175,7 +175,7 @@ def _check_part(
     name, encoder = named_encoder
     if not (data.input_path or data.tfds_name):
         raise ExperimentError(
-            f"{place}.input_path isn't set. The data.yaml of a folder made by "
+            f"{place}.input_path is not set. The data.yaml of a folder made by "
             "keras_acclip.garden.data sets it: name it as the last --config_file"
         )
     longest = getattr(encoder, "max_position_embeddings", None)

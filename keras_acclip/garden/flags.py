@@ -18,6 +18,7 @@ import yaml
 # Imported for the flags that it defines.
 from absl import app, flags  # noqa: F401
 
+from keras_acclip.garden import input_paths
 from keras_acclip.garden.configs import files
 
 EXPERIMENTS = (
@@ -254,6 +255,22 @@ def _check(values: flags.FlagValues) -> None:
             _check_file(name)
     if "://" not in values.model_dir and Path(values.model_dir).is_file():
         fail(f"{values.model_dir}: a file, not a folder")
+
+
+def check_data(values: flags.FlagValues) -> None:
+    """Ends the command where one of this package's BERT experiments gets no data.
+
+    Args:
+        values: What `read` returned.
+
+    Raises:
+        SystemExit: With status 2, after one line on stderr, if no file names the data, or the data
+            that one names aren't there.
+    """
+    if values.experiment.startswith("acclip/bert"):
+        fault = input_paths.missing(values.config_file, values.mode, values.params_override or "")
+        if fault:
+            fail(fault)
 
 
 def _check_file(name: str) -> None:

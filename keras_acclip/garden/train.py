@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv if argv is None else argv)
     values = flags.read(argv, __doc__ or "")
+    flags.check_data(values)
     if not values.debug:
         quiet_tensorflow()
     # Loads TensorFlow and the Model Garden, and with them their flags.

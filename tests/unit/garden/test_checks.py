@@ -38,7 +38,7 @@ def test_data_that_fit_pass(records):
         ({"seq_length": 8}, {}, r"train_data.seq_length=8, but the examples of .* have 16 tokens"),
         ({"seq_length": 32}, {}, r"seq_length=32 is above .*bert.max_position_embeddings=16"),
         ({"max_predictions_per_seq": 4}, {}, r"max_predictions_per_seq=4, but .* have 3 masked"),
-        ({"input_path": ""}, {}, r"task.train_data.input_path isn't set. The data.yaml of"),
+        ({"input_path": ""}, {}, r"task.train_data.input_path is not set. The data.yaml of"),
         ({"input_path": "/nowhere/*.tfrecord"}, {}, r"/nowhere/\*.tfrecord does not match any"),
         ({"input_path": "/nowhere/a.tfrecord"}, {}, r"/nowhere/a.tfrecord: no such file"),
     ],
