@@ -1,5 +1,6 @@
 """The shell commands of README and the site: each is one that its program takes as it stands."""
 
+import gzip
 import json
 import os
 import re
@@ -12,14 +13,19 @@ import pytest
 pytest.importorskip("official.core.exp_factory", reason="the Model Garden is not installed")
 
 import gin
+import numpy as np
 
 import keras_acclip.garden.runner  # noqa: F401
 from keras_acclip.garden import checks, compare, flags, train
 from keras_acclip.garden.data import command
+from tests.integration.garden.test_any_experiment import images
+from tests.unit.garden.samples import docstrings
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What is run to its end: all blocks but those that say why not.
+RUN = re.compile(r"(?<!-->\n\n)^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A page's blocks are read one after the other: later ones use what earlier ones set.
 SCRIPTS = {
     page.relative_to(ROOT).as_posix(): "".join(BLOCK.findall(page.read_text("utf-8")))
@@ -116,3 +122,125 @@ def test_a_mistake_in_a_block_is_seen(line, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         take(module, arguments)
     assert stopped.value.code == 2
+
+
+# --- To the end ---
+
+# In their order: the later ones use what the first one leaves.
+CHAIN = ("pretraining", "raw_text", "precision", "squad", "sentences", "resnet")
+SMALL = (
+    "trainer.train_steps=4,trainer.steps_per_loop=2,trainer.summary_interval=2,"
+    "trainer.checkpoint_interval=4,trainer.validation_interval=4,trainer.validation_steps=1,"
+    "trainer.optimizer_config.warmup.{warmup}.warmup_steps=1,"
+    "task.train_data.global_batch_size=4,task.validation_data.global_batch_size=4"
+)
+# Runs the command that it gets, made small: fewer steps, smaller batches, the test's own text.
+SHRINKER = """#!{python}
+import os, sys
+
+arguments = sys.argv[1:]
+module = arguments[1]
+if module == "keras_acclip.garden.data":
+    kind = arguments[2]
+    if kind == "pretraining":
+        sizes = ["--vocab_size", "400"]
+        if "--dynamic" not in arguments:
+            sizes += ["--seq_length", "32", "--dupe_factor", "1"]
+        if "--input" not in arguments:
+            sizes += ["--input", "books/*.txt.gz"]
+        arguments += [*sizes, "--processes", "1"]
+    elif kind == "questions":
+        arguments += ["--train_questions", "20", "--dev_questions", "8", "--input", "docs.txt"]
+    else:
+        arguments += ["--seq_length", "128"]
+elif module == "keras_acclip.garden.train":
+    vision = any("resnet" in a for a in arguments)
+    small = {small!r}.format(warmup="linear" if vision else "polynomial")
+    if vision:
+        small += ",task.model.input_size=[32,32,3],task.model.backbone.resnet.model_id=10"
+    if any("gradient_accumulation_steps" in a for a in arguments):
+        small += ",trainer.gradient_accumulation_steps=2"
+    given = [a for a in arguments if a.startswith("--params_override=")]
+    arguments = [a for a in arguments if a not in given]
+    values = [a.partition("=")[2] for a in given]
+    arguments.append("--params_override=" + ",".join([*values, small]))
+    if any(a.startswith("--noise_interval") for a in arguments):
+        arguments += ["--noise_interval=2", "--noise_batches=2"]
+os.execv({python!r}, [{python!r}, *arguments])
+"""
+
+
+def write_files(folder):
+    """What the pages take for granted of the reader's: books, a table, images."""
+    (folder / "books").mkdir()
+    words = ["the", "cat", "dog", "sees", "likes", "a", "red", "small", "house", "tree"]
+    rng = np.random.default_rng(0)
+    for book in range(4):
+        with gzip.open(folder / f"books/{book}.txt.gz", "wt") as file:
+            for _ in range(60):
+                for _ in range(12):
+                    file.write(" ".join(rng.choice(words, 9)).capitalize() + ". ")
+                file.write("\n\n")
+    (folder / "docs.txt").write_text("\n\n".join(docstrings(0, 60)), "utf-8")
+    for name in ("train", "dev"):
+        rows = (f"{' '.join(rng.choice(words, 6))}\t{'yes' if i % 2 else 'no'}" for i in range(16))
+        (folder / f"{name}.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    (folder / "imagenet").mkdir()
+    images(folder / "imagenet")
+    record = (folder / "imagenet/images.tfrecord").read_bytes()
+    for name in ("train", "valid"):
+        (folder / f"imagenet/{name}-0").write_bytes(record)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_garden_s_pages_run_to_their_end(tmp_path):
+    """Each command of a page, in a shell, with fewer steps, on small data."""
+    write_files(tmp_path)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/python"
+    program.write_text(SHRINKER.format(python=sys.executable, small=SMALL))
+    program.chmod(0o755)
+    for page in CHAIN:
+        text = (ROOT / f"docs/model_garden/{page}.md").read_text("utf-8")
+        blocks = RUN.findall(text)
+        assert len(blocks) == len(BLOCK.findall(text))
+        done = subprocess.run(
+            ["bash", "-euc", "".join(blocks)],
+            cwd=tmp_path,
+            env=os.environ
+            | {
+                "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{page}: {done.stderr[-3000:]}"
+    scores = {
+        "acclip": "validation_loss",
+        "acclip_text": "masked_lm_accuracy",
+        "acclip_squad": "final_f1",
+        "acclip_sentences": "cls_accuracy",
+        "acclip_resnet": "accuracy",
+    }
+    for run, score in scores.items():
+        assert score in (tmp_path / f"runs/{run}/metrics.json").read_text()
+    assert "adamw" in (tmp_path / "comparison/comparison.md").read_text()
+    assert list((tmp_path / "runs/acclip_noise/noise").iterdir())
+
+
+def test_each_page_s_commands_run_or_say_why_not():
+    chain = {f"docs/model_garden/{page}.md" for page in CHAIN}
+    for page in set(SCRIPTS) - chain - {"docs/troubleshooting.md"}:
+        assert not RUN.findall((ROOT / page).read_text("utf-8")), page
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_an_indented_command_says_why_it_is_not_run(page):
+    text = page.read_text("utf-8")
+    blocks = re.findall(r"(?:\A|\n\n)((?: {4}\S[^\n]*(?:\n|\Z))+)", text)
+    for block in blocks:
+        if re.match(r" {4}(pip|python|\.venv)", block):
+            before = text[: text.index(block)].rstrip()
+            assert before.endswith("-->") and "<!-- not run: " in before, block
