@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from keras_acclip._utils import files
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 from keras_acclip.noise import NoiseSample
 
 OUT = Path(__file__).parents[1] / "docs/results/clipping_advice/run.json"
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--steps", type=positive, default=1500, help="steps a training")
     parser.add_argument("--seeds", type=positive, default=8, help="trainings a setting")
-    parser.add_argument("--out", type=Path, default=OUT, help="the JSON file to write")
+    parser.add_argument("--out", type=to_path, default=OUT, help="the JSON file to write")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     start = time.perf_counter()

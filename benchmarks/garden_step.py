@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 from keras_acclip.garden import configs
 
 BASELINE = "adamw"
@@ -174,7 +174,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--optimizers", nargs="+", type=_file, default=["acclip", BASELINE], metavar="NAME")
     add("--batch-size", type=positive, default=4, help="(default: %(default)s)")
     add("--data", metavar="FILE", help="a data.yaml of garden.data (default: dummy data)")
-    add("--output", type=Path, metavar="FILE", help="a JSON file for the results")
+    add("--output", type=to_path, metavar="FILE", help="a JSON file for the results")
     add("--measure", nargs=3, help=argparse.SUPPRESS)
     parser.epilog = f"default models: {' '.join(models)}"
     options = parser.parse_args(argv)

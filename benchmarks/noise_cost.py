@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 
 # What the two methods compute in their last pass, as XLA names it, and how many gradients they hold
 # beside its temporary arrays: their sum and, where it is returned, the gradient.
@@ -197,7 +197,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--batches", type=positive, default=6, help="batches a turn (default: %(default)s)")
     add("--rounds", type=positive, default=7, help="turns (default: %(default)s)")
     add("--width", type=positive, default=4096, help="of the dense layers (default: %(default)s)")
-    add("--output", type=Path, metavar="FILE", help="a JSON file for the results")
+    add("--output", type=to_path, metavar="FILE", help="a JSON file for the results")
     add("--dense", type=positive, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if os.environ.setdefault("KERAS_BACKEND", "tensorflow") not in PASSES:

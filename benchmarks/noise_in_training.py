@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from keras_acclip._utils import files
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 
 OUT = Path(__file__).parents[1] / "docs/results/noise_in_training/run.json"
 BATCH = 16
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Trains everything and writes what it came to; returns the exit status."""
     parser = Parser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--steps", type=positive, default=1024, help="steps of each model")
-    parser.add_argument("--out", type=Path, default=OUT, help="the JSON file to write")
+    parser.add_argument("--out", type=to_path, default=OUT, help="the JSON file to write")
     options = parser.parse_args(arguments)
     if options.steps < 40:
         parser.error("--steps: at least 40, so that each stage has a noise scale")

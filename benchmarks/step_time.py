@@ -35,12 +35,11 @@ import argparse
 import importlib.util
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from contest.methods import METHODS, USUAL
 from contest.shapes import SIZES, VOCABULARY, Shape, bert_shapes, parameters_and_gradients
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 
 MODES = {"tensorflow": ["eager", "graph", "XLA"], "jax": ["call", "loop", "concurrent"]}
 USUAL_MODES = {"tensorflow": MODES["tensorflow"], "jax": ["call", "loop"]}
@@ -62,7 +61,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     add("--methods", nargs="+", choices=METHODS, metavar="NAME", help="(default: the usual ones)")
     add("--modes", nargs="+", metavar="MODE", help="(default: the usual ones)")
     add("--torch", action="store_true", help="PyTorch's Adam too, and on a CPU a plain ACClip")
-    add("--output", type=Path, help="a JSON file for the results")
+    add("--output", type=to_path, help="a JSON file for the results")
     modes = "; ".join(f"{name}: {', '.join(all)}" for name, all in MODES.items())
     parser.epilog = f"modes: {modes}. methods: {'; '.join(METHODS)}."
     options = parser.parse_args(argv)

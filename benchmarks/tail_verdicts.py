@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 from keras_acclip._utils import files
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 from keras_acclip.noise import tails
 
 Law = Callable[[np.random.Generator, int], Any]
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=[100, 256, 500, 1000, 2000, 5000],
         help="norms a sample",
     )
-    parser.add_argument("--out", type=Path, default=OUT, help="the JSON file to write")
+    parser.add_argument("--out", type=to_path, default=OUT, help="the JSON file to write")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     start = time.perf_counter()

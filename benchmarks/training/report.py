@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = [str(ROOT), str(ROOT / "benchmarks")]
 sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
-from keras_acclip._utils.commands import Parser  # noqa: E402
+from keras_acclip._utils.commands import Parser, to_path  # noqa: E402
 from keras_acclip._utils.files import write_atomically  # noqa: E402
 from training import pairs  # noqa: E402
 from training import rows as rows_file  # noqa: E402
@@ -471,7 +471,9 @@ def _save(figure, path):
 def main(arguments=None):
     """Writes results and figures. Returns the exit status."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, default=FOLDER / "rows.jsonl", help="the results file")
+    parser.add_argument(
+        "--rows", type=to_path, default=FOLDER / "rows.jsonl", help="the results file"
+    )
     options = parser.parse_args(arguments)
     try:
         rows = rows_file.read(options.rows)

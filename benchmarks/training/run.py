@@ -34,7 +34,7 @@ PATHS = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
 sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
 from contest.report import processor  # noqa: E402
-from keras_acclip._utils.commands import Parser, positive  # noqa: E402
+from keras_acclip._utils.commands import Parser, positive, to_path  # noqa: E402
 from training import rows, workloads  # noqa: E402
 from training.contestants import CONTESTANTS  # noqa: E402
 from training.plan import FIRST_SEED, Job, Study  # noqa: E402
@@ -59,9 +59,9 @@ def parse_arguments(arguments=None):
     )
     add("--processes", type=positive, default=2, help="trainings at a time (default: 2)")
     add("--together", type=positive, default=1, help="trainings in one program (default: 1)")
-    add("--tokens", type=Path, metavar="FOLDER", help="tokens made on another machine")
-    add("--save-tokens", type=Path, metavar="FOLDER", help="make them, and train nothing")
-    add("--rows", type=Path, default=ROWS, help="the results file")
+    add("--tokens", type=to_path, metavar="FOLDER", help="tokens made on another machine")
+    add("--save-tokens", type=to_path, metavar="FOLDER", help="make them, and train nothing")
+    add("--rows", type=to_path, default=ROWS, help="the results file")
     add("--plan", action="store_true", help="list the next trainings and train nothing")
     options = parser.parse_args(arguments)
     try:

@@ -30,6 +30,8 @@ from pathlib import Path
 from lab import plans, script
 from lab.garden import flags, pretraining
 
+from keras_acclip._utils.commands import to_path
+
 SCALES = {
     "small": {
         "steps": 300,
@@ -83,11 +85,16 @@ def parse_arguments(arguments=None):
     parser = script.parser(__doc__, SCALES, "out/squad")
     add = parser.add_argument
     help = "bert.py's --output; default: %(default)s"
-    add("--pretraining", type=Path, default=Path("out/bert"), metavar="DIR", help=help)
+    add("--pretraining", type=to_path, default=Path("out/bert"), metavar="DIR", help=help)
     help = "more of bert.py's options, in one word"
     add("--pretraining-options", default="", metavar="OPTIONS", help=help)
-    add("--train", type=Path, metavar="FILE", help="SQuAD v1.1 JSON; default: made out of the text")
-    add("--dev", type=Path, metavar="FILE", help="the same, to evaluate on")
+    add(
+        "--train",
+        type=to_path,
+        metavar="FILE",
+        help="SQuAD v1.1 JSON; default: made out of the text",
+    )
+    add("--dev", type=to_path, metavar="FILE", help="the same, to evaluate on")
     pretraining.add_options(parser)
     flags.add_options(parser)
     plans.add_arguments(parser, RATES["small"], list(RATES["small"]), GRID)

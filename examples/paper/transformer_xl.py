@@ -31,10 +31,11 @@ docs/results/transformer_xl.md.
 import argparse
 import functools
 import sys
-from pathlib import Path
 
 from lab import options as shared
 from lab import plans, script
+
+from keras_acclip._utils.commands import to_path
 
 SCALES = {
     "small": {
@@ -108,7 +109,7 @@ def parse_arguments(arguments=None):
     parser = script.parser(__doc__, SCALES, "out/transformer_xl")
     parser.add_argument(
         "--ptb",
-        type=Path,
+        type=to_path,
         metavar="DIR",
         help="folder of ptb.train.txt and ptb.valid.txt; default: docstrings, in word pieces",
     )

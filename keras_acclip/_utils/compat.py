@@ -453,6 +453,19 @@ def set_latest_checkpoint(manager: tf.train.CheckpointManager, path: str | None)
     manager._latest_checkpoint = path
 
 
+def set_checkpoint_exporter(trainer: Any, exporter: Any) -> None:
+    """Has a trainer of the Model Garden keep its best checkpoint.
+
+    The Model Garden's takes the exporter where it is made, and making an exporter reads and writes
+    the model directory: nothing could be wrong with the trainer any more by then.
+
+    Args:
+        trainer: The trainer.
+        exporter: What keeps the best checkpoint, or `None`.
+    """
+    trainer._checkpoint_exporter = exporter
+
+
 def add_fields(config: Any, fields: Mapping[str, tuple[Any, Callable[[], Any]]]) -> None:
     """Adds fields to a class of the Model Garden's configs, its subclasses, and instances of them.
 

@@ -18,6 +18,7 @@ from keras_acclip._utils import arguments, compat
 from keras_acclip._utils.typing import Array, Gradient
 from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.garden.handed_over import Recorder
+from keras_acclip.garden.precision import metrics_in_full_precision
 from keras_acclip.noise.data import Batches, preserved_random_state
 from keras_acclip.noise.measure import NoiseMeter
 from keras_acclip.noise.online import OnlineNoise
@@ -114,7 +115,7 @@ class NoiseAction(_Periodic):
         )
         super().__init__(trainer, interval, recorder)
         # Metrics of its own, so that those of the training go on undisturbed.
-        with trainer.strategy.scope():
+        with trainer.strategy.scope(), metrics_in_full_precision():
             metrics = trainer.task.build_metrics(training=True)
         replicas = trainer.strategy.num_replicas_in_sync
         self._meter = NoiseMeter(

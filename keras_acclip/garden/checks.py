@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,14 +15,18 @@ from absl import logging
 from google.protobuf import message
 from official.common import distribute_utils
 from official.core import config_definitions, input_reader
+from official.modeling import optimization
+from official.modeling.hyperparams import base_config
+from official.nlp.configs import encoders as encoder_configs
 from official.nlp.data import (
     pretrain_dataloader,
     pretrain_text_dataloader,
     question_answering_dataloader,
     sentence_prediction_dataloader,
 )
+from official.vision.configs import image_classification
 
-from keras_acclip.garden import checkpoints
+from keras_acclip.garden import accumulation, checkpoints
 from keras_acclip.garden.errors import ExperimentError
 
 _KNOWN = (
@@ -31,11 +37,21 @@ _KNOWN = (
 )
 _PART_OF_CHECKPOINT = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 _IDS = ("input_ids", "input_word_ids")
-_RECORDS = 1000  # Read of each part of the data, from all of its files.
+_SEGMENTS = ("input_type_ids", "segment_ids")
+_SIZES = (
+    "vocab_size",
+    "type_vocab_size",
+    "hidden_size",
+    "num_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+_RECORDS = 10_000  # Read of each part of the data, from all of its files.
 
 
 def available(runtime: config_definitions.RuntimeConfig) -> config_definitions.RuntimeConfig:
-    """The devices to run on: those asked for, or the CPU where that is allowed in their place.
+    """The devices to run on: those asked for, or one CPU where none is, or it is allowed instead.
 
     Args:
         runtime: The experiment's `runtime`; `allow_cpu` may be among its parameters.
@@ -45,8 +61,10 @@ def available(runtime: config_definitions.RuntimeConfig) -> config_definitions.R
     """
     asked, found = runtime.num_gpus, len(tf.config.list_physical_devices("GPU"))
     kind = str(runtime.distribution_strategy).lower()
+    # Of one CPU there is one replica, and a step on it is one XLA computation without a mirror.
+    one = {"distribution_strategy": "one_device"} if kind == "mirrored" else {}
     if kind == "tpu" or asked <= found:
-        return runtime
+        return runtime if asked else runtime.replace(**one)
     what = f"runtime.num_gpus={asked} ({kind}), but this machine has {found or 'no'} GPU"
     what += "s" if found > 1 else ""
     if not getattr(runtime, "allow_cpu", False):
@@ -55,7 +73,7 @@ def available(runtime: config_definitions.RuntimeConfig) -> config_definitions.R
             "with runtime.allow_cpu=true"
         )
     logging.warning("%s: this trains on the CPU, as runtime.allow_cpu says.", what)
-    return runtime.replace(num_gpus=0, all_reduce_alg=None)
+    return runtime.replace(num_gpus=0, all_reduce_alg=None, **one)
 
 
 def strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strategy:
@@ -64,6 +82,8 @@ def strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strateg
     Raises:
         ExperimentError: If there is no such strategy, or no TPU at the address.
     """
+    if runtime.distribution_strategy == "multi_worker_mirrored":
+        _check_cluster(os.environ.get("TF_CONFIG", ""))
     try:
         return distribute_utils.get_distribution_strategy(
             distribution_strategy=runtime.distribution_strategy,
@@ -84,8 +104,41 @@ def strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strateg
         ) from error
 
 
+def _check_cluster(text: str) -> None:
+    """Raises an `ExperimentError` if a `TF_CONFIG` does not say which worker this is."""
+    if not text:
+        return
+    try:
+        config = json.loads(text)
+        task, workers = config["task"], config["cluster"]
+        if not 0 <= task["index"] < len(workers[task["type"]]):
+            raise ValueError(f"there is no {task['type']} {task['index']} in its cluster")
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ExperimentError(
+            f"TF_CONFIG does not describe this worker: {what}. It looks like "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        ) from error
+
+
+def check_optimizer(trainer: config_definitions.TrainerConfig) -> None:
+    """Raises an `ExperimentError` if an optimizer can't have the values that it is given.
+
+    Args:
+        trainer: The experiment's trainer.
+    """
+    config: Any = trainer.optimizer_config
+    if config.optimizer is None or config.optimizer.type is None:
+        raise ExperimentError("trainer.optimizer_config.optimizer.type is not set")
+    try:
+        factory = optimization.OptimizerFactory(config)
+        factory.build_optimizer(factory.build_learning_rate())
+    except (ValueError, TypeError) as error:
+        raise ExperimentError(f"trainer.optimizer_config: {error}") from error
+
+
 def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
-    """Raises an `ExperimentError` if numbers of a rate or a warm-up are missing; it names all.
+    """Raises an `ExperimentError` if a rate's or a warm-up's numbers are missing or not finite.
 
     Args:
         trainer: The experiment's trainer; stock experiments leave some for their users to set.
@@ -93,26 +146,46 @@ def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
     missing = []
     for section in ("learning_rate", "warmup"):
         choice: Any = getattr(trainer.optimizer_config, section, None)
-        if choice is None:
+        chosen = choice.get() if choice is not None else None
+        if chosen is None:
             continue
-        chosen = choice.get()
         for name in ("learning_rate", "initial_learning_rate", "decay_steps", "warmup_steps"):
             if getattr(chosen, name, 0) is None:
                 missing.append(f"trainer.optimizer_config.{section}.{choice.type}.{name}")
+        for name, value in _numbers(chosen.as_dict()):
+            if not math.isfinite(value):
+                raise ExperimentError(
+                    f"trainer.optimizer_config.{section}.{choice.type}.{name} must be a finite "
+                    f"number. Received: {value}"
+                )
     if missing:
         raise ExperimentError(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set")
+
+
+def _numbers(values: Any, at: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in nested dicts and lists, each with its name."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from _numbers(value, f"{at}.{name}" if at else name)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _numbers(value, at)
+    elif isinstance(values, int | float):
+        yield at, values
 
 
 def check_intervals(trainer: config_definitions.TrainerConfig) -> None:
     """Raises an `ExperimentError` if a training can't be cut into loops.
 
     Args:
-        trainer: The experiment's trainer: its `steps_per_loop` must be at least 1, and its
-            `summary_interval` a multiple of it.
+        trainer: The experiment's trainer: its steps and intervals must be at least 1, and its
+            `summary_interval` a multiple of its `steps_per_loop`.
     """
     loop, summary = trainer.steps_per_loop, trainer.summary_interval
-    if loop < 1:
-        raise ExperimentError(f"trainer.steps_per_loop must be at least 1. Received: {loop}")
+    for name in ("train_steps", "steps_per_loop", "checkpoint_interval", "validation_interval"):
+        value = getattr(trainer, name)
+        if value is not None and value < 1:
+            raise ExperimentError(f"trainer.{name} must be at least 1. Received: {value}")
     if summary is not None and (summary < 1 or summary % loop):
         raise ExperimentError(
             f"trainer.summary_interval must be a multiple of trainer.steps_per_loop={loop}. "
@@ -145,34 +218,84 @@ def check_initial(task: config_definitions.TaskConfig) -> None:
         raise ExperimentError(f"{place}: the checkpoint {prefix} can't be read: {fault}")
 
 
-def check_data(task: config_definitions.TaskConfig, mode: str) -> None:
-    """Compares BERT's tasks with their data: vocabulary, lengths, classes.
+def check_outside(task: config_definitions.TaskConfig, model_dir: str) -> None:
+    """Raises an `ExperimentError` if a checkpoint to start from is one that `--fresh` removes.
 
     Args:
-        task: The experiment's task; of other tasks nothing is known.
+        task: The experiment's task.
+        model_dir: The model directory.
+    """
+    path = getattr(task, "init_checkpoint", None)
+    inside = os.path.realpath(model_dir)
+    if path and os.path.commonpath([os.path.realpath(path), inside]) == inside:
+        raise ExperimentError(
+            f"task.init_checkpoint={path} lies in --model_dir={model_dir}, which --fresh clears: "
+            "name another model_dir"
+        )
+
+
+def check_accumulation(
+    params: config_definitions.ExperimentConfig, strategy: tf.distribute.Strategy
+) -> None:
+    """Raises an `ExperimentError` if a batch can't be divided into micro-batches.
+
+    Args:
+        params: The experiment's parameters.
+        strategy: What it trains with.
+    """
+    try:
+        accumulation.micro_batches(params, strategy.num_replicas_in_sync)
+    except (TypeError, ValueError) as error:
+        raise ExperimentError(str(error)) from error
+
+
+def check_data(task: config_definitions.TaskConfig, mode: str) -> None:
+    """Compares tasks with their data: fields; of BERT's vocabulary, lengths, classes, too.
+
+    Args:
+        task: The experiment's task; of tasks that aren't known, only whether there are data.
         mode: What is to be done.
 
     Raises:
         ExperimentError: If data are missing, can't be read, or aren't what the model takes.
     """
-    encoder = _encoder(task)
+    encoders = _encoders(task) or [("", None)]
     for part, word in (("train_data", "train"), ("validation_data", "eval")):
-        data = getattr(task, part, None)
-        if word in mode and isinstance(data, _KNOWN) and data.input_path != "dummy":
-            _check_part(task, f"task.{part}", data, encoder)
+        data: Any = getattr(task, part, None)
+        place = f"task.{part}"
+        if word not in mode or getattr(data, "input_path", "dummy") == "dummy":
+            continue
+        if data.global_batch_size < 1:
+            raise ExperimentError(
+                f"{place}.global_batch_size must be at least 1. Received: {data.global_batch_size}"
+            )
+        if isinstance(data, _KNOWN):
+            for name, encoder in encoders:
+                _check_part(task, place, data, name, encoder)
+        elif data.input_path and not data.tfds_name:
+            files = _files(place, data.input_path)
+            if isinstance(data, image_classification.DataConfig):
+                _check_fields(place, files, (data.image_field_key, data.label_field_key))
 
 
-def _encoder(task: config_definitions.TaskConfig) -> tuple[str, Any]:
-    """The name and the config of the encoder in a task's model, or none."""
-    choice: Any = getattr(getattr(task, "model", None), "encoder", None)
-    config = choice.get() if hasattr(choice, "get") and choice.type else None
-    return (f"task.model.encoder.{choice.type}", config) if config else ("", None)
+def _encoders(task: config_definitions.TaskConfig) -> list[tuple[str, Any]]:
+    """The names and the configs of the encoders in a task's model; ELECTRA has two."""
+    parts = vars(task.model).items() if isinstance(task.model, base_config.Config) else ()
+    return [
+        (f"task.model.{part}.{choice.type}", choice.get())
+        for part, choice in parts
+        if isinstance(choice, encoder_configs.EncoderConfig) and choice.type
+    ]
 
 
 def _check_part(
-    task: config_definitions.TaskConfig, place: str, data: Any, named_encoder: tuple[str, Any]
+    task: config_definitions.TaskConfig, place: str, data: Any, name: str, encoder: Any
 ) -> None:
-    name, encoder = named_encoder
+    for size in _SIZES:
+        if getattr(encoder, size, 1) < 1:
+            raise ExperimentError(
+                f"{name}.{size} must be at least 1. Received: {getattr(encoder, size)}"
+            )
     if not (data.input_path or data.tfds_name):
         raise ExperimentError(
             f"{place}.input_path is not set. The data.yaml of a folder made by "
@@ -193,12 +316,17 @@ def _check_part(
     files = _files(place, data.input_path)
     if files[0].endswith(".json"):
         return
+    # `keras_acclip.garden.data` leaves the vocabulary there; few examples have its rare words.
+    beside = os.path.join(os.path.dirname(files[0]), "vocab.txt")
+    if tokens and tf.io.gfile.exists(beside):
+        _check_vocabulary(f"{place}.input_path: {beside}", beside, name, tokens)
     classes = getattr(getattr(task, "model", None), "num_classes", None)
     label = getattr(data, "label_field", None)
     most = getattr(data, "max_predictions_per_seq", None)
+    _check_fields(place, files, _needed(data))
     if isinstance(data, pretrain_text_dataloader.BertPretrainTextDataConfig):
-        _check_texts(place, data, files)
         return
+    segments = getattr(encoder, "type_vocab_size", None)
     for file, features in _examples(files, place):
         ids = next((features[key] for key in _IDS if key in features), None)
         if ids is None:
@@ -215,6 +343,11 @@ def _check_part(
             raise ExperimentError(
                 f"{name}.vocab_size={tokens}, but {file} holds the token {max(ids)}; the data's "
                 "data.yaml, named last, sets the size"
+            )
+        kinds = next((features[key] for key in _SEGMENTS if key in features), ())
+        if segments and max(kinds, default=0) >= segments:
+            raise ExperimentError(
+                f"{name}.type_vocab_size={segments}, but {file} has segments up to {max(kinds)}"
             )
         masked = features.get("masked_lm_positions")
         if most and masked is not None and len(masked) != most:
@@ -239,13 +372,25 @@ def _check_vocabulary(place: str, path: str, name: str, tokens: int | None) -> N
         raise ExperimentError(f"{name}.vocab_size={tokens}, but {place} holds {count} tokens")
 
 
-def _check_texts(place: str, data: Any, files: Iterable[str]) -> None:
+def _needed(data: Any) -> Sequence[str]:
+    """The fields that examples must have, beside their tokens."""
+    if isinstance(data, pretrain_text_dataloader.BertPretrainTextDataConfig):
+        return data.text_field_names or ()
+    if isinstance(data, sentence_prediction_dataloader.SentencePredictionDataConfig):
+        return (data.label_field,)
+    if isinstance(data, question_answering_dataloader.QADataConfig):
+        return ("start_positions", "end_positions") if data.is_training else ()
+    pairs = ("next_sentence_labels",) if data.use_next_sentence_label else ()
+    return ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights", *pairs)
+
+
+def _check_fields(place: str, files: Iterable[str], needed: Sequence[str]) -> None:
     for file, features in itertools.islice(_examples(files, place), 1):
-        for field in data.text_field_names or ():
+        for field in needed:
             if field not in features:
                 raise ExperimentError(
-                    f"{place}.text_field_names: the examples of {file} have no {field!r}; they "
-                    f"have {', '.join(sorted(features)) or 'no field'}"
+                    f"{place}.input_path: the examples of {file} have no {field!r}; they have "
+                    f"{', '.join(sorted(features)) or 'no field'}"
                 )
 
 
@@ -263,7 +408,7 @@ def _files(place: str, patterns: Any) -> list[str]:
 
 
 def _examples(files: Iterable[str], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The first examples of each file, a thousand in all: each's fields and their values."""
+    """The first examples of each file, `_RECORDS` in all: each's fields and their values."""
     files = list(files)
     share = -(-_RECORDS // max(1, len(files)))
     for file in files:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_acclip._utils.commands import Parser, quiet_tensorflow
+from keras_acclip._utils.commands import Parser, quiet_tensorflow, to_path
 from keras_acclip.garden.data import shards
 from keras_acclip.garden.data.shards import DataError
 from keras_acclip.garden.summaries import Run, read_params, read_run
@@ -147,11 +147,13 @@ def compare(folders: Sequence[str | Path], output: str | Path) -> str:
         The table.
 
     Raises:
-        DataError: If a directory is no run's, or the output can't be written.
+        DataError: If directories are no runs', or the output can't be written.
     """
     # Before TensorFlow loads.
-    for folder in folders:
-        read_params(Path(folder))
+    with shards.together("runs can't be compared") as faults:
+        for folder in folders:
+            with faults.one():
+                read_params(Path(folder))
     from keras_acclip.noise import plots
 
     runs = [read_run(*pair) for pair in zip(folders, names(folders), strict=True)]
@@ -170,8 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="MODEL_DIR")
-    parser.add_argument("--output", type=Path, default=Path("."), help="default: this folder")
+    parser.add_argument("runs", nargs="+", type=to_path, metavar="MODEL_DIR")
+    parser.add_argument("--output", type=to_path, default=Path("."), help="default: this folder")
     options = parser.parse_args(arguments)
     quiet_tensorflow()
     try:

@@ -38,6 +38,7 @@ MODES = (
     "train_and_post_eval",
 )
 _SECTIONS = ("task", "trainer", "runtime")
+_JOINED = ("params_override", "allow_changed")
 _REQUIRED = ("experiment", "mode", "model_dir")
 OPTIMIZERS = ("acclip", "gclip", "cclip", "clip", "adamw", "sgd", "lamb")
 OVERRIDES = {
@@ -82,13 +83,15 @@ def read(argv: Sequence[str], description: str = "") -> flags.FlagValues:
     """
     values = define()
     try:
-        values(list(argv))
+        words = values(list(argv))[1:]
         if any(values[name].value for name in _HELP):
             print(description, _lists(), *map(values.module_help, _HEADINGS), sep="\n")
             raise SystemExit(0)
         if values.helpxml:
             values.write_help_in_xml_format()
             raise SystemExit(0)
+        if words:
+            fail(f"{words[0]!r} is no flag: flags begin with --")
         _check(values)
     except (flags.Error, FileNotFoundError, ValueError) as error:
         fail(error)
@@ -178,7 +181,7 @@ def _define_the_model_gardens(values: flags.FlagValues) -> None:
 
 def _define_ours(values: flags.FlagValues) -> None:
     meaning = "Seed of initial weights, of dropout, and of the data's order if not configured."
-    _integer(values, _OURS, "seed", 0, meaning)
+    _integer(values, _OURS, "seed", 0, meaning, lower_bound=0, upper_bound=2**32 - 1)
     meaning = (
         "Steps between measurements of the gradient noise; a multiple of trainer.steps_per_loop. "
         "They go into MODEL_DIR/noise. Default: none."
@@ -235,13 +238,18 @@ def _integer(
     default: int | None,
     meaning: str,
     lower_bound: int | None = None,
+    upper_bound: int | None = None,
 ) -> None:
-    parser, serializer = flags.IntegerParser(lower_bound), flags.ArgumentSerializer()
+    parser, serializer = flags.IntegerParser(lower_bound, upper_bound), flags.ArgumentSerializer()
     flags.DEFINE(parser, name, default, meaning, values, serializer, heading)
 
 
 def _check(values: flags.FlagValues) -> None:
-    missing = [f"--{name}" for name in _REQUIRED if values[name].value is None]
+    for name in values:
+        flag = values[name]
+        if name in _JOINED and flag.present > 1:
+            fail(f"--{name} is given {flag.present} times; put commas between its values")
+    missing = [f"--{name}" for name in _REQUIRED if not values[name].value]
     if missing:
         fail(f"required: {', '.join(missing)}")
     if values.experiment.startswith("acclip/") and values.experiment not in EXPERIMENTS:
@@ -249,7 +257,8 @@ def _check(values: flags.FlagValues) -> None:
     values.config_file = [files.find(name) for name in values.config_file or []]
     for name in [*values.config_file, *_files_of_overrides(values.params_override or "")]:
         if "://" not in name and not Path(name).exists():
-            fail(f"{name}: no such file")
+            other = " and no name=value" if name == values.params_override else ""
+            fail(f"{name}: no such file{other}")
     for name in values.config_file:
         if "://" not in name:
             _check_file(name)

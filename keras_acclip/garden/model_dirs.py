@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from keras_acclip.garden.errors import ExperimentError
 
 # What a run may change as it goes on: where it ends, how often it reports, what it runs on.
 _FREE = ("task.validation_data", "runtime")
+# What a training is, beside its steps; an evaluation has its model.
+_TRAINING = ("task", "trainer.optimizer_config", "trainer.gradient_accumulation_steps")
 _DATA = "data.json"  # What the training data were, wherever they lie.
 _PATHS = ("input_path", "vocab_file", "vocab_file_path")
 # Bytes of data that a fingerprint reads whole; of more it reads pieces, of as many files.
@@ -44,7 +47,8 @@ def check(
         model_dir: The model directory; one without a checkpoint is anyone's. Checkpoints without
             a `params.yaml` can be evaluated, and not trained.
         mode: What is to be done.
-        allow_changed: Names of parameters that may differ, or of sections that hold them.
+        allow_changed: Names of parameters that may differ, or of sections that hold them; one
+            that neither experiment has is an error, too.
     """
     if not tf.io.gfile.exists(os.path.join(model_dir, "checkpoint")):
         return
@@ -57,16 +61,18 @@ def check(
             "another folder; or start anew in it with --fresh; to fine-tune their model, give it "
             "as task.init_checkpoint"
         )
-    belongs = ["task", "trainer.optimizer_config"] if "train" in mode else ["task.model"]
+    _check_names(allow_changed, kept, params)
+    belongs = _TRAINING if "train" in mode else ("task.model",)
     allowed = [*_FREE, *allow_changed]
     before, now = _kept_data(model_dir), fingerprints(params)
     same = {name for name, found in now.items() if before.get(name) == found}
     found = [
         (name, old, new)
         for name, old, new in differences(kept, params)
-        if name not in same and _within(name, belongs) and not _within(name, allowed)
-        # A training that has begun goes on without the checkpoint that it began from.
-        if not (name == "task.init_checkpoint" and not new)
+        if name not in same
+        and _within(name, belongs)
+        and not _within(name, allowed)
+        and not _means_the_same(name, old, new)
     ]
     # Of another optimizer, its name says more than that each has settings which the other lacks.
     telling = [change for change in found if not any(isinstance(v, Mapping) for v in change[1:])]
@@ -86,6 +92,24 @@ def check(
             "folder; or start anew in it with --fresh; or go on with the change by "
             "--allow_changed=NAME,...; to fine-tune its model, give it as task.init_checkpoint"
         )
+
+
+def _check_names(names: Iterable[str], *parameters: Mapping[str, Any]) -> None:
+    known = {name for nested in parameters for name in _names(nested)}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ExperimentError(f"--allow_changed={name}: no such parameter{meant}")
+
+
+def _names(nested: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """The names, with dots, of all sections and values in nested dicts."""
+    for name, value in nested.items():
+        place = f"{at}.{name}" if at else str(name)
+        yield place
+        if isinstance(value, Mapping):
+            yield from _names(value, place)
 
 
 def fingerprints(params: Mapping[str, Any]) -> dict[str, str]:
@@ -208,6 +232,14 @@ def _kept(model_dir: str) -> dict[str, Any] | None:
     if not isinstance(kept, dict):
         raise ExperimentError(f"{path} can't be read: it holds no experiment's parameters")
     return kept
+
+
+def _means_the_same(name: str, old: Any, new: Any) -> bool:
+    """Whether two values differ, and a training goes on in the same way."""
+    if name == "task.init_checkpoint":
+        return not new  # It has begun, and needs no more what it began from.
+    # The Model Garden's own driver writes none.
+    return name == "trainer.gradient_accumulation_steps" and {old, new} == {None, 1}
 
 
 def _within(name: str, sections: Iterable[str]) -> bool:

@@ -42,6 +42,10 @@ def parse(options: Any) -> config_definitions.ExperimentConfig:
     reference = exp_factory.get_exp_config(options.experiment)
     for fault in faults(params, reference):
         raise ExperimentError(fault)
+    if not isinstance(params.runtime.allow_cpu, bool):
+        raise ExperimentError(
+            f"runtime.allow_cpu must be true or false. Received: {params.runtime.allow_cpu!r}"
+        )
     params.validate()
     if not params.runtime.allow_cpu:
         # So that the Model Garden's own driver takes the file of parameters.
@@ -124,7 +128,9 @@ def faults(config: base_config.Config, reference: object, at: str = "") -> Itera
                 yield f"{place} must be one of {', '.join(choices)}. Received: {value!r}"
         elif isinstance(value, base_config.Config):
             yield from faults(value, before, place)
-        elif isinstance(before, base_config.Config) and value is not None:
+        elif isinstance(before, base_config.Config) and (
+            value is not None or (isinstance(config, oneof.OneOfConfig) and name == config.type)
+        ):
             yield f"{place} must have parameters of its own. Received: {value!r}"
         elif name in annotations and value != before:
             allowed = _alternatives(annotations[name])

@@ -90,15 +90,18 @@ def run(
             raise ExperimentError(
                 f"--fresh is for one machine: remove {model_dir}, which the workers share, by hand"
             )
-        model_dirs.clear(model_dir, model_dirs.summaries(params.trainer))
-    newest = checkpoints.last_checkpoint(model_dir)
+        checks.check_outside(params.task, model_dir)
+    newest = None if fresh else checkpoints.last_checkpoint(model_dir)
     runtime = checks.available(params.runtime)
     checks.check_schedule(params.trainer)
+    if "train" in mode:
+        checks.check_optimizer(params.trainer)
     tf_keras.utils.set_random_seed(seed)
     if params.task.train_data.seed is None:
         params = params.replace(task={"train_data": {"seed": seed}})
     params = params.replace(runtime=runtime)
-    model_dirs.check(params.as_dict(), model_dir, mode, allow_changed)
+    if not fresh:
+        model_dirs.check(params.as_dict(), model_dir, mode, allow_changed)
     if newest is None:
         checks.check_initial(params.task)
         if mode == "eval" and not getattr(params.task, "init_checkpoint", None):
@@ -109,22 +112,29 @@ def run(
             f"is {params.trainer.train_steps:,}. Raise it to go on, or start anew with --fresh."
         )
     try:
-        if "train" in mode:
-            checkpoints.remove_halves(model_dir)
         if params.runtime.mixed_precision_dtype:
             performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
         strategy = checks.strategy(params.runtime)
         checks.check_data(params.task, mode)
         check_evaluation(params.task, mode, strategy)
-        if "train" in mode and strategy.extended.should_checkpoint:
-            train_utils.serialize_config(params, model_dir)
-            model_dirs.keep_data(params.as_dict(), model_dir)
+        if "train" in mode:
+            checks.check_accumulation(params, strategy)
         trainer = _make_trainer(params, mode, model_dir, strategy, seed)
         several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         noise = None
         if noise_interval and "train" in mode:
             action = FollowAction if several else NoiseAction
             noise = action(trainer, noise_interval, model_dir, noise_batches)
+        # From here on the folder is changed: all that can be wrong has been looked at.
+        if fresh:
+            model_dirs.clear(model_dir, model_dirs.summaries(params.trainer))
+        if "train" in mode:
+            checkpoints.remove_halves(model_dir)
+            if strategy.extended.should_checkpoint:
+                train_utils.serialize_config(params, model_dir)
+                model_dirs.keep_data(params.as_dict(), model_dir)
+        exporter = train_utils.maybe_create_best_ckpt_exporter(params, model_dir)
+        compat.set_checkpoint_exporter(trainer, exporter)
         asynchronous = enable_async_checkpointing and not several and not is_one_device(strategy)
         return _conduct(params, mode, model_dir, strategy, trainer, noise, asynchronous)
     except (tf.errors.OpError, OSError) as error:
@@ -166,7 +176,6 @@ def _make_trainer(
             task_factory.get_task(params.task, logging_dir=model_dir),
             train="train" in mode,
             evaluate="eval" in mode,
-            checkpoint_exporter=train_utils.maybe_create_best_ckpt_exporter(params, model_dir),
             trainer_cls=trainer_cls,
         )
     return trainer

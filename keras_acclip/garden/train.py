@@ -16,6 +16,7 @@ on several replicas, and where data are changed at random on the way, as in
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -87,6 +88,8 @@ def train(values: FlagValues) -> None:
     except Exception as error:
         if values.debug:
             raise
+        # Objects of TensorFlow complain as they are taken down, after what a person is to read.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         foreseen = isinstance(error, CheckpointError | ExperimentError)
         hint = "" if foreseen else f" ({type(error).__name__}; --debug shows the traceback)"
         flags.fail(f"{in_one_line(error)}{hint}")
@@ -117,11 +120,16 @@ def _ready_for_continuous(params: Any, values: FlagValues) -> Any:
         )
     checks.check_intervals(params.trainer)
     checks.check_schedule(params.trainer)
+    checks.check_optimizer(params.trainer)
     params = params.replace(runtime=checks.available(params.runtime))
     if values.fresh:
-        model_dirs.clear(values.model_dir, model_dirs.summaries(params.trainer))
-    model_dirs.check(params.as_dict(), values.model_dir, values.mode, values.allow_changed or ())
+        checks.check_outside(params.task, values.model_dir)
+    else:
+        allowed = values.allow_changed or ()
+        model_dirs.check(params.as_dict(), values.model_dir, values.mode, allowed)
     checks.check_data(params.task, values.mode)
+    if values.fresh:
+        model_dirs.clear(values.model_dir, model_dirs.summaries(params.trainer))
     return params
 
 

@@ -12,7 +12,9 @@ from official.core import base_task, base_trainer, config_definitions
 
 from keras_acclip._utils import compat
 from keras_acclip.garden import accumulation
+from keras_acclip.garden.errors import ExperimentError
 from keras_acclip.garden.input_position import InputPosition
+from keras_acclip.garden.precision import metrics_in_full_precision
 
 
 class Trainer(base_trainer.Trainer):
@@ -41,6 +43,7 @@ class Trainer(base_trainer.Trainer):
     Raises:
         TypeError: If `trainer.gradient_accumulation_steps` is no whole number.
         ValueError: If it is below 1, or does not divide the batch.
+        ExperimentError: If it is above 1, and the model makes variables in its first call.
 
     Example:
 
@@ -72,37 +75,69 @@ class Trainer(base_trainer.Trainer):
             config.runtime.enable_xla
             and config.runtime.num_gpus == 0
             and self._one_device
-            and not isinstance(strategy, tf.distribute.TPUStrategy)
+            # Within XLA these reduce gradients on their accelerators only.
+            and not isinstance(
+                strategy,
+                tf.distribute.TPUStrategy
+                | tf.distribute.MirroredStrategy
+                | tf.distribute.MultiWorkerMirroredStrategy,
+            )
         )
         _build(model)
         self._micro_batches = 1
         if train:
             replicas = strategy.num_replicas_in_sync
             self._micro_batches, config = accumulation.micro_batches(config, replicas)
-        super().__init__(
-            config,
-            task,
-            model,
-            optimizer,
-            train=train,
-            evaluate=evaluate,
-            train_dataset=train_dataset,
-            validation_dataset=validation_dataset,
-            checkpoint_exporter=checkpoint_exporter,
-        )
+        with metrics_in_full_precision():
+            super().__init__(
+                config,
+                task,
+                model,
+                optimizer,
+                train=train,
+                evaluate=evaluate,
+                train_dataset=train_dataset,
+                validation_dataset=validation_dataset,
+                checkpoint_exporter=checkpoint_exporter,
+            )
         self._position = InputPosition(config.task.train_data.as_dict())
         if self._one_device:
             self.checkpoint.input_position = self._position
         if train:
-            # Slots made in the first step would have it traced a second time.
-            compat.create_slots(self.optimizer, self.model.trainable_variables)
+            # Slots made in the first step would have it traced a second time. But a model that
+            # makes variables in its first call has not shown them all yet.
+            complete = all(layer.built for layer in compat.flat_layers(model))
+            if complete:
+                compat.create_slots(self.optimizer, self.model.trainable_variables)
             if self._micro_batches > 1:
+                if not complete:
+                    raise ExperimentError(
+                        "trainer.gradient_accumulation_steps needs a model whose variables are "
+                        f"there before its first call; those of {type(model).__name__} are not"
+                    )
                 self._accumulator = accumulation.Accumulator(
                     task, model, self.optimizer, self._micro_batches
                 )
             if train_dataset is None:
                 self._from_the_start = self.train_dataset
                 self.train_dataset = _Inputs(self._open_inputs)
+
+    def initialize(self) -> None:
+        """Takes the weights of `task.init_checkpoint`.
+
+        Raises:
+            ExperimentError: If they are of another model.
+        """
+        try:
+            super().initialize()
+        except (ValueError, AssertionError) as error:
+            path = getattr(self.config.task, "init_checkpoint", None)
+            if not path:
+                raise
+            what = str(error).strip().splitlines()[0]
+            raise ExperimentError(
+                f"task.init_checkpoint={path}: a checkpoint of another model: {what}"
+            ) from error
 
     def distribute_dataset(self, dataset_or_fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Returns a plain `tf.data.Dataset` on one device, as only its iterator can be saved.

@@ -240,6 +240,9 @@ def _named(patterns: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     paths: dict[Path, Path] = {}
     faults = []
     for pattern in patterns:
+        if not str(pattern).strip():
+            faults.append("an empty path")
+            continue
         if Path(pattern).is_dir():
             faults.append(f"{pattern}: a folder; name its files, such as {Path(pattern, '*.txt')}")
             continue
@@ -250,6 +253,9 @@ def _named(patterns: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
             what = "matches folders only" if matched else "no such file"
             faults.append(f"{pattern}: {what}")
         for path in found:
+            if not exists and path.exists() and not path.is_file():
+                faults.append(f"{path}: a pipe, a socket or a device, not a file")
+                continue
             paths.setdefault(path.resolve(), path)
     return list(paths.values()), faults
 

@@ -1,9 +1,7 @@
 """Options that several scripts have: text, images, jobs; and what must go together."""
 
-from pathlib import Path
-
 from keras_acclip._utils import processes
-from keras_acclip._utils.commands import positive
+from keras_acclip._utils.commands import positive, to_path
 
 SMALL_SIZE, PAPER_SIZE = 32, 224  # Pixels a side.
 HEAD = 64  # Coordinates of a BERT's attention head.
@@ -25,9 +23,14 @@ def check_text(parser, options):
 def add_images(parser):
     """Adds the options that `images.load` reads to a command line that has `--scale`."""
     add = parser.add_argument
-    add("--images", type=Path, metavar="DIR", help="folder of class folders; default: digits")
+    add("--images", type=to_path, metavar="DIR", help="folder of class folders; default: digits")
     add("--tfds", metavar="NAME", help="of TensorFlow Datasets, e.g. cifar10, imagenet2012")
-    add("--tfds-dir", type=Path, metavar="DIR", help="where its prepared data lies or shall lie")
+    add(
+        "--tfds-dir",
+        type=to_path,
+        metavar="DIR",
+        help="where its prepared data lies or shall lie",
+    )
     add(
         "--image-size",
         type=int,

@@ -5,7 +5,7 @@ import math
 import sys
 from pathlib import Path
 
-from keras_acclip._utils.commands import Parser, positive
+from keras_acclip._utils.commands import Parser, positive, to_path
 from keras_acclip.text.corpus import default_cache_dir
 
 
@@ -30,8 +30,8 @@ def parser(doc, scales, output):
         number = number_from_zero if with_zero else positive_number
         kind = number if isinstance(default, float) else positive
         add(f"--{name.replace('_', '-')}", type=kind, help=f"default: {defaults}")
-    add("--output", type=Path, default=Path(output), help="default: %(default)s")
-    add("--cache", type=Path, default=default_cache_dir(), help="default: %(default)s")
+    add("--output", type=to_path, default=Path(output), help="default: %(default)s")
+    add("--cache", type=to_path, default=default_cache_dir(), help="default: %(default)s")
     return made
 
 

@@ -93,8 +93,14 @@ def make_sentence_data(
         keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
     """
     output, sentences = Path(output), sentences or Sentences()
-    if len(text_fields) > 2:
-        raise DataError(f"--text_fields takes one or two. Received: {', '.join(text_fields)}")
+    named = ", ".join(map(repr, text_fields))
+    if len(text_fields) > 2 or len(set(text_fields)) < len(text_fields) or "" in text_fields:
+        raise DataError(f"--text_fields takes one name, or two different ones. Received: {named}")
+    if label_field == "" or (label_field and label_field in text_fields):
+        raise DataError(
+            f"--label_field must name a column that holds no text. Received: {label_field!r}, "
+            f"beside the texts {named or 'of the usual names'}"
+        )
     with shards.together() as faults:
         with faults.one():
             vocabulary = read_vocabulary(vocab)

@@ -24,10 +24,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-from keras_acclip._utils.commands import Parser, positive, quiet_tensorflow
+from keras_acclip._utils.commands import Parser, positive, quiet_tensorflow, to_path
 from keras_acclip.garden.data.classification import Sentences, make_sentence_data
 from keras_acclip.garden.data.pretraining import (
     PACKAGES,
@@ -75,13 +74,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         command = commands.add_parser(name, help=description, description=f"Makes {description}.")
         command.set_defaults(run=run)
         add_options(command.add_argument)
-        command.add_argument("--output", type=Path, required=True, metavar="DIR")
+        command.add_argument("--output", type=to_path, required=True, metavar="DIR")
     return parser.parse_args(arguments)
 
 
 def _text_options(add: _Add) -> None:
-    add("--input", nargs="+", metavar="FILE", help="text, plain or .gz, globs; default: docstrings")
-    add("--validation_input", nargs="+", metavar="FILE", help="default: a part of the input")
+    add(
+        "--input",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="text, plain or .gz, globs; default: docstrings",
+    )
+    add(
+        "--validation_input",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="default: a part of the input",
+    )
     add(
         "--one_sentence_per_line",
         action="store_true",
@@ -94,13 +105,13 @@ def _text_options(add: _Add) -> None:
         help="leave out input files that are missing or can't be used",
     )
     cache = corpus.default_cache_dir()
-    add("--cache", type=Path, default=cache, help="of the docstrings; default: %(default)s")
+    add("--cache", type=to_path, default=cache, help="of the docstrings; default: %(default)s")
 
 
 def _pretraining_options(add: _Add) -> None:
     default = Recipe()
     _text_options(add)
-    add("--vocab", type=Path, metavar="FILE", help="default: learned from the text")
+    add("--vocab", type=to_path, metavar="FILE", help="default: learned from the text")
     add("--vocab_size", type=positive, default=30522, metavar="N", help="default: %(default)s")
     add(
         "--seq_length",
@@ -134,9 +145,21 @@ def _pretraining_options(add: _Add) -> None:
 
 def _squad_options(add: _Add) -> None:
     default = Windows()
-    add("--train", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to train on")
-    add("--dev", type=Path, required=True, metavar="FILE", help="SQuAD v1.1 JSON to evaluate on")
-    add("--vocab", type=Path, required=True, metavar="FILE", help="the encoder's vocabulary")
+    add(
+        "--train",
+        type=to_path,
+        required=True,
+        metavar="FILE",
+        help="SQuAD v1.1 JSON to train on",
+    )
+    add(
+        "--dev",
+        type=to_path,
+        required=True,
+        metavar="FILE",
+        help="SQuAD v1.1 JSON to evaluate on",
+    )
+    add("--vocab", type=to_path, required=True, metavar="FILE", help="the encoder's vocabulary")
     add(
         "--skip_unanswerable",
         action="store_true",
@@ -155,13 +178,14 @@ def _squad_options(add: _Add) -> None:
 def _sentences_options(add: _Add) -> None:
     default = Sentences()
     what = "a .tsv or .csv file whose first line names the columns, or .jsonl"
-    add("--train", type=Path, required=True, metavar="FILE", help=f"{what}; to train on")
-    add("--dev", type=Path, required=True, metavar="FILE", help="the same, to evaluate on")
-    add("--vocab", type=Path, required=True, metavar="FILE", help="the encoder's vocabulary")
+    add("--train", type=to_path, required=True, metavar="FILE", help=f"{what}; to train on")
+    add("--dev", type=to_path, required=True, metavar="FILE", help="the same, to evaluate on")
+    add("--vocab", type=to_path, required=True, metavar="FILE", help="the encoder's vocabulary")
     add(
         "--text_fields",
         nargs="+",
-        default=(),
+        action="extend",
+        default=[],
         metavar="NAME",
         help="columns of one or two texts; default: the usual names, such as sentence1 sentence2, "
         "premise hypothesis, text",
@@ -202,6 +226,9 @@ def _settings(kind: type[_Settings], options: argparse.Namespace) -> _Settings:
 def load_text(options: argparse.Namespace) -> corpus.Corpus:
     """The text that the options name."""
     if options.input:
+        both = set(options.input) & set(options.validation_input or ())
+        if both:
+            raise DataError(f"{min(both)}: given as --input and as --validation_input")
         read = sentence_files if options.one_sentence_per_line else corpus.text_files
         return read(options.input, options.validation_input or (), options.skip_unusable)
     if options.validation_input or options.one_sentence_per_line or options.skip_unusable:

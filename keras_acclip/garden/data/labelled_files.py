@@ -95,8 +95,8 @@ def read_labelled(
     rows: list[Labelled] = []
     fields: tuple[str, ...] = tuple(text_fields)
     for place, record in records:
-        fields = fields or _texts(place, record, hint)
-        label_field = label_field or _label(place, record, hint)
+        fields = fields or _texts(place, record, hint, label_field)
+        label_field = label_field or _label(place, record, hint, fields)
         texts = tuple(_cell(place, record, name, hint) for name in fields)
         label = _cell(place, record, label_field, hint)
         rows.append(Labelled(texts, label, place, (*fields, label_field)))
@@ -153,13 +153,15 @@ def _json_records(path: Path, content: str) -> Iterator[tuple[str, dict]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{place}, column {error.colno}: not JSON: {error.msg}") from error
+        except RecursionError:
+            raise DataError(f"{place}: too many brackets within brackets") from None
         if not isinstance(record, dict):
             raise DataError(f"{place}: must be an object with the texts and the label")
         yield place, record
 
 
-def _texts(place: str, record: dict, hint: str) -> tuple[str, ...]:
-    named = {str(name).lower(): name for name in record}
+def _texts(place: str, record: dict, hint: str, label: str | None) -> tuple[str, ...]:
+    named = {str(name).lower(): name for name in record if name != label}
     for names in TEXT_FIELDS:
         if all(name in named for name in names):
             return tuple(named[name] for name in names)
@@ -169,8 +171,8 @@ def _texts(place: str, record: dict, hint: str) -> tuple[str, ...]:
     )
 
 
-def _label(place: str, record: dict, hint: str) -> str:
-    named = {str(name).lower(): name for name in record}
+def _label(place: str, record: dict, hint: str, texts: tuple[str, ...]) -> str:
+    named = {str(name).lower(): name for name in record if name not in texts}
     for name in LABEL_FIELDS:
         if name in named:
             return named[name]

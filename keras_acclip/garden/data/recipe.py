@@ -39,16 +39,21 @@ class Recipe:
     seed: int = 12345
 
     def __post_init__(self) -> None:
-        if self.max_predictions_per_seq is None:
-            most = math.ceil(self.seq_length * self.masked_lm_prob)
-            object.__setattr__(self, "max_predictions_per_seq", max(1, most))
-        for name, least in (("seq_length", 8), ("max_predictions_per_seq", 1), ("dupe_factor", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"Argument `{name}` must be at least {least}. Received: {getattr(self, name)}"
-                )
         for name in ("masked_lm_prob", "short_seq_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"Argument `{name}` must be in [0, 1]. Received: {getattr(self, name)}"
+                )
+        if self.max_predictions_per_seq is None:
+            most = math.ceil(self.seq_length * self.masked_lm_prob)
+            object.__setattr__(self, "max_predictions_per_seq", max(1, most))
+        elif self.max_predictions_per_seq > self.seq_length:
+            raise ValueError(
+                f"Argument `max_predictions_per_seq` must be at most seq_length={self.seq_length}. "
+                f"Received: {self.max_predictions_per_seq}"
+            )
+        for name, least in (("seq_length", 8), ("max_predictions_per_seq", 1), ("dupe_factor", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Argument `{name}` must be at least {least}. Received: {getattr(self, name)}"
                 )

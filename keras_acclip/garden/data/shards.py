@@ -40,8 +40,11 @@ class Faults(list[Exception]):
 
 
 @contextlib.contextmanager
-def together() -> Iterator[Faults]:
+def together(what: str = "input files can't be used") -> Iterator[Faults]:
     """Lets several input files be read before any of their faults is raised, as a context.
+
+    Args:
+        what: What to say of several.
 
     Raises:
         DataError: If several can't be used; the message names them all. Of one, its own error.
@@ -50,7 +53,7 @@ def together() -> Iterator[Faults]:
     yield faults
     if len(faults) > 1:
         listed = "".join(f"\n  {fault}" for fault in faults)
-        raise DataError(f"{len(faults)} input files can't be used:{listed}")
+        raise DataError(f"{len(faults)} {what}:{listed}")
     if faults:
         raise faults[0]
 
@@ -98,6 +101,8 @@ def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         kept = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read: {error}") from error
+    if not isinstance(kept, dict):
+        raise DataError(f"{path}: can't be read: it holds no settings")
     names = dict.fromkeys((*kept, *settings))
     changes = [
         f"{name}: {kept.get(name)} → {settings.get(name)}"

@@ -39,6 +39,8 @@ def read_squad(
         raise DataError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
         ) from error
+    except RecursionError:
+        raise DataError(f"{path}: too many brackets within brackets") from None
     checker = _Checker(path, one_answer, skip_unanswerable)
     articles = checker.item(content, "data", list, "the file")
     for a, article in enumerate(articles):
@@ -89,7 +91,8 @@ class _Checker:
         if name in self.places:
             self.fail(place, f"{self.places[name]} has the same id")
         self.places[name] = place
-        self.item(question, "question", str, place)
+        if not self.item(question, "question", str, place).strip():
+            self.fail(place, "the question is empty")
         answers = self.item(question, "answers", list, place)
         if _is_unanswerable(question):
             self.fail(

@@ -14,7 +14,7 @@ from tests.integration.garden.runs import ENCODER, LENGTH
 
 ROOT = pathlib.Path(__file__).parents[3]
 LINE = "trainer.optimizer_config.optimizer.type=acclip"
-BERT = ("bert/sentence_prediction", "bert/pretraining", "bert/squad")
+BERT = ("bert/sentence_prediction", "bert/pretraining", "bert/squad", "electra/pretraining")
 VISION = ("resnet_imagenet",)
 OURS, NLP, IMAGES = "keras_acclip.garden.train", "official.nlp.train", "official.vision.train"
 GIN = "--gin_params=import keras_acclip.garden"
@@ -24,13 +24,17 @@ STEPS = 2
 def bert(experiment):
     """What makes a BERT experiment tiny, on the Model Garden's dummy data."""
     shape = {"seq_length": LENGTH, "input_path": "dummy", "global_batch_size": 1}
-    if experiment == "bert/pretraining":
+    if "pretraining" in experiment:
         shape["max_predictions_per_seq"] = 3
     schedule = {
         "learning_rate": {"polynomial": {"decay_steps": 100}},
         "warmup": {"polynomial": {"warmup_steps": 1}},
     }
     model = {"encoder": {"bert": ENCODER}}
+    if experiment == "electra/pretraining":
+        encoders = ("generator_encoder", "discriminator_encoder")
+        model = {key: {"bert": ENCODER} for key in encoders}
+        model |= {"sequence_length": LENGTH, "num_masked_tokens": 3}
     if experiment == "bert/sentence_prediction":
         model["num_classes"] = 2
     task = {"model": model, "train_data": shape, "validation_data": dict(shape)}

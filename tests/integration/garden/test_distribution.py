@@ -17,8 +17,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from keras_acclip.garden import runner
+from keras_acclip.garden.precision import metrics_in_full_precision
 from keras_acclip.noise import NoiseSample
 from tests import paths, reference
 from tests.integration.garden import workers
@@ -165,3 +167,23 @@ def test_workers_do_not_score_answers(tmp_path):
     with pytest.raises(ValueError, match="--mode=eval on one machine"):
         runner.check_evaluation(task, "train_and_eval", strategy)
     runner.check_evaluation(task, "train", strategy)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_metrics_of_two_classes_are_taken_under_mixed_precision(dtype):
+    """AUC is among them, whose variables Keras 2 would cast as those of layers."""
+    policy = tf_keras.mixed_precision.global_policy()
+    tf_keras.mixed_precision.set_global_policy(dtype)
+    try:
+        with paths.two_replicas().scope() as strategy, metrics_in_full_precision():
+            auc = tf_keras.metrics.AUC(curve="PR")
+        assert tf_keras.mixed_precision.global_policy().name == dtype
+
+        @tf.function
+        def step():
+            strategy.run(lambda: auc.update_state([0, 1], [0.25, 0.75]))
+
+        step()
+        assert float(auc.result()) == pytest.approx(1.0, abs=1e-4)
+    finally:
+        tf_keras.mixed_precision.set_global_policy(policy)

@@ -274,6 +274,28 @@ def test_a_folder_belongs_to_one_experiment(data, adamw, tmp_path):
     assert (folder / "params.yaml").read_bytes() == params and steps(folder) == steps(adamw[0])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": {"train_data": {"input_path": "/nowhere"}}}, "/nowhere"),
+        ({"runtime": {"num_gpus": 99}}, "num_gpus=99"),
+        ({"trainer": {"gradient_accumulation_steps": 3}}, "gradient_accumulation_steps=3"),
+        ({"trainer": {"optimizer_config": {"optimizer": {"acclip": {"alpha": 9.0}}}}}, "alpha"),
+        ({"task": {"init_checkpoint": "{}/ckpt-10"}}, "which --fresh clears"),
+        ({"trainer": {"steps_per_loop": 0}}, "steps_per_loop"),
+    ],
+)
+def test_a_mistake_beside_fresh_removes_nothing(data, unbroken, tmp_path, changes, message):
+    folder = shutil.copytree(unbroken[0], tmp_path / "model")
+    before = sorted(folder.rglob("*"))
+    changes = json.loads(json.dumps(changes).replace("{}", str(folder)))
+    with pytest.raises((ExperimentError, ValueError), match=message):
+        params = parse(overrides(data, steps=5))
+        params = params.replace(**changes)
+        run_experiment(params, "train", str(folder), fresh=True)
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.slow
 def test_a_finished_run_says_so_and_starts_anew_where_asked(data, adamw, tmp_path, capsys):
     folder = shutil.copytree(adamw[0], tmp_path / "model")

@@ -1,3 +1,7 @@
+import math
+import shutil
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 from official.core import exp_factory
@@ -38,6 +42,9 @@ def test_data_that_fit_pass(records):
         ({"seq_length": 8}, {}, r"train_data.seq_length=8, but the examples of .* have 16 tokens"),
         ({"seq_length": 32}, {}, r"seq_length=32 is above .*bert.max_position_embeddings=16"),
         ({"max_predictions_per_seq": 4}, {}, r"max_predictions_per_seq=4, but .* have 3 masked"),
+        ({"global_batch_size": 0}, {}, r"task.train_data.global_batch_size must be at least 1"),
+        ({}, {"hidden_size": 0}, r"encoder.bert.hidden_size must be at least 1. Received: 0"),
+        ({}, {"type_vocab_size": 1}, r"bert.type_vocab_size=1, but .* has segments up to 1"),
         ({"input_path": ""}, {}, r"task.train_data.input_path is not set. The data.yaml of"),
         ({"input_path": "/nowhere/*.tfrecord"}, {}, r"/nowhere/\*.tfrecord does not match any"),
         ({"input_path": "/nowhere/a.tfrecord"}, {}, r"/nowhere/a.tfrecord: no such file"),
@@ -46,6 +53,105 @@ def test_data_that_fit_pass(records):
 def test_data_that_dont_fit_are_named(records, data, encoder, message):
     with pytest.raises(ExperimentError, match=message):
         checks.check_data(task({"input_path": records} | data, **encoder), "train")
+
+
+def test_another_experiments_data_are_named_by_the_field_they_lack(records, tmp_path):
+    data = {"input_path": records}
+    with pytest.raises(ExperimentError, match=r"have no 'label_ids'; they have .*masked_lm_ids"):
+        checks.check_data(task(data, "acclip/bert_sentence_prediction"), "train")
+    squad = runs.parse({"task": {"train_data": data | {"seq_length": 16}}}, "acclip/bert_squad")
+    with pytest.raises(ExperimentError, match=r"have no 'start_positions'"):
+        checks.check_data(squad.task, "train")
+    images = runs.parse({"task": {"train_data": data}}, "acclip/resnet_imagenet")
+    with pytest.raises(ExperimentError, match=r"task.train_data.input_path: .*'image/encoded'"):
+        checks.check_data(images.task, "train")
+
+
+def test_each_of_several_encoders_is_checked(records):
+    bert = {"type": "bert", "bert": runs.ENCODER}
+    data = {"input_path": records, "seq_length": runs.LENGTH, "global_batch_size": 4}
+    data["max_predictions_per_seq"] = runs.MASKED
+
+    def check(**discriminator):
+        model = {
+            "generator_encoder": bert,
+            "discriminator_encoder": {"type": "bert", "bert": runs.ENCODER | discriminator},
+        }
+        changes = {"task": {"model": model, "train_data": data}}
+        checks.check_data(runs.parse(changes, "electra/pretraining").task, "train")
+
+    check()
+    with pytest.raises(ExperimentError, match=r"discriminator_encoder.bert.vocab_size=40, but"):
+        check(vocab_size=40)
+
+
+def test_files_of_any_task_must_be_there():
+    data = {"task": {"train_data": {"input_path": "/nowhere/a*"}}}
+    for name in ("acclip/resnet_imagenet", "resnet_imagenet", "bert/squad"):
+        with pytest.raises(ExperimentError, match=r"task.train_data.input_path: /nowhere/a\*"):
+            checks.check_data(runs.parse(data, name).task, "train")
+
+
+def test_rare_words_of_the_data_count(records, tmp_path):
+    """They may stand in none of the examples that are looked at."""
+    path = tmp_path / "0.tfrecord"
+    shutil.copy(sorted(Path(records).parent.glob("*.tfrecord"))[0], path)
+    checks.check_data(task({"input_path": str(path)}), "train")
+    (tmp_path / "vocab.txt").write_text("\n".join(map(str, range(1 + runs.VOCABULARY))))
+    with pytest.raises(ExperimentError, match=r"vocab_size=64, but .*vocab.txt holds 65 tokens"):
+        checks.check_data(task({"input_path": str(path)}), "train")
+
+
+def test_an_optimizers_values_are_checked_by_itself():
+    def trainer(**optimizer):
+        changes = {"trainer": {"optimizer_config": {"optimizer": optimizer}}}
+        return runs.parse(changes, files=("cpu", "acclip")).trainer
+
+    checks.check_optimizer(trainer())
+    checks.check_optimizer(trainer(type="adamw"))
+    with pytest.raises(ExperimentError, match=r"trainer.optimizer_config: Argument `alpha`"):
+        checks.check_optimizer(trainer(type="acclip", acclip={"alpha": -1.0}))
+    with pytest.raises(ExperimentError, match=r"optimizer.type is not set"):
+        checks.check_optimizer(trainer(type=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "TF_CONFIG does not describe this worker: Expecting"),
+        ("[]", "TF_CONFIG does not describe"),
+        ('{"cluster": {"worker": ["a:1"]}}', "it has no 'task'"),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 7}}',
+            "there is no worker 7 in its cluster",
+        ),
+    ],
+)
+def test_a_cluster_must_be_described(monkeypatch, text, message):
+    monkeypatch.setenv("TF_CONFIG", text)
+    runtime = runs.parse({"runtime": {"distribution_strategy": "multi_worker_mirrored"}}).runtime
+    with pytest.raises(ExperimentError, match=message):
+        checks.strategy(runtime)
+
+
+def test_batches_must_be_whole_micro_batches(records):
+    params = runs.parse(runs.overrides({"input_path": records}))
+    strategy = checks.strategy(params.runtime)
+    checks.check_accumulation(params, strategy)
+    params = params.replace(trainer={"gradient_accumulation_steps": 3})
+    with pytest.raises(ExperimentError, match=r"gradient_accumulation_steps=3 micro-batches"):
+        checks.check_accumulation(params, strategy)
+
+
+def test_fresh_does_not_remove_what_a_training_starts_from(tmp_path):
+    config = runs.parse({}).task
+    for inside in (tmp_path / "runs/a", tmp_path / "runs/a/ckpt-10"):
+        with pytest.raises(ExperimentError, match="which --fresh clears"):
+            checks.check_outside(
+                config.replace(init_checkpoint=str(inside)), str(tmp_path / "runs/a")
+            )
+    for outside in ("", tmp_path / "runs", tmp_path / "runs/ab/ckpt-1"):
+        checks.check_outside(config.replace(init_checkpoint=str(outside)), str(tmp_path / "runs/a"))
 
 
 def test_validation_data_are_checked_where_they_are_read(records):
@@ -175,6 +281,10 @@ def test_intervals_are_whole_loops():
             rf"Received: {summary}$",
         ):
             checks.check_intervals(trainer(loop, summary))
+    for name in ("train_steps", "checkpoint_interval", "validation_interval"):
+        broken = runs.parse({"trainer": {name: 0}}).trainer
+        with pytest.raises(ExperimentError, match=rf"trainer.{name} must be at least 1"):
+            checks.check_intervals(broken)
     for loop in (0, -1):
         with pytest.raises(ExperimentError, match=rf"steps_per_loop must .* Received: {loop}$"):
             checks.check_intervals(trainer(loop, 10))
@@ -185,6 +295,11 @@ def test_a_number_that_a_schedule_needs_is_named():
     stock = exp_factory.get_exp_config("bert/sentence_prediction").trainer
     with pytest.raises(ExperimentError, match=r"decay_steps and .*warmup_steps are not set$"):
         checks.check_schedule(stock)
+    for value in (math.inf, -math.inf, math.nan):
+        rate = {"polynomial": {"initial_learning_rate": value}}
+        changes = {"trainer": {"optimizer_config": {"learning_rate": rate}}}
+        with pytest.raises(ExperimentError, match=r"initial_learning_rate must be a finite number"):
+            checks.check_schedule(runs.parse(changes).trainer)
     schedule = {"polynomial": {"initial_learning_rate": None}}
     changes = {"trainer": {"optimizer_config": {"learning_rate": schedule}}}
     with pytest.raises(ExperimentError, match=r"learning_rate.polynomial.initial_learning_rate "):

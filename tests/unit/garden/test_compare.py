@@ -193,3 +193,12 @@ def test_the_learning_rate_is_the_schedules(tmp_path, schedule, expected):
 def test_curves_without_validation(tmp_path):
     left, right = compare.curves([compare.read_run(write_run(tmp_path / "a"))]).axes
     assert len(left.get_lines()) == 1 and not right.get_lines()
+
+
+def test_all_folders_that_are_no_runs_are_named(tmp_path, capsys):
+    good = write_run(tmp_path / "a", validation_loss=2.0)
+    words = [str(good), str(tmp_path / "none"), str(tmp_path / "other")]
+    assert compare.main([*words, "--output", str(tmp_path / "out")]) == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "error: 2 runs can't be compared:"
+    assert ["none/params.yaml" in others[0], "other/params.yaml" in others[1]] == [True, True]

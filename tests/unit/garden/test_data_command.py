@@ -89,6 +89,25 @@ SQUAD = ["squad", "--train", "dev.json", "--dev", "dev.json", "--vocab", "vocab.
             ["squad", "--train", "dev.json", "--dev", "dev.json", "--vocab", "short.txt"],
             "the vocabulary lacks",
         ),
+        *(
+            (["pretraining", "--input", "good.txt", f"--{name}", value], f"`{name}` must be in")
+            for name in ("masked_lm_prob", "short_seq_prob")
+            for value in ("inf", "nan", "-0.1", "1.1")
+        ),
+        (["pretraining", "--input", ""], "an empty path"),
+        (
+            ["pretraining", "--input", "good.txt", "--validation_input", "good.txt"],
+            "good.txt: given as --input and as --validation_input",
+        ),
+        (["pretraining", "--input", "good.txt", "--input", "none.txt"], "none.txt: no such file"),
+        (
+            ["pretraining", "--input", "good.txt", "--max_predictions_per_seq", "129"],
+            "`max_predictions_per_seq` must be at most seq_length=128",
+        ),
+        (
+            ["squad", "--train", "deep.json", "--dev", "dev.json", "--vocab", "vocab.txt"],
+            "deep.json: too many brackets",
+        ),
         (
             [*SQUAD, "--seq_length", "9"],
             "`seq_length` must be above",
@@ -104,6 +123,7 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, argumen
     Path("good.txt").write_text("Some words stand here.\n\n" * 200)
     Path("vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "cat"]))
     Path("dev.json").write_text(json.dumps(GOOD))
+    Path("deep.json").write_text("[" * 100_000)
     if "--output" not in arguments:
         arguments = [*arguments, "--output", "out"]
     assert command.main([*arguments, *["--processes", "1"] * (arguments[0] != "questions")]) == 2
@@ -120,6 +140,8 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, argumen
         ["pretraining"],
         ["squad", "--output", "x"],
         ["pretraining", "--output", "x", "--dupe_factor", "0"],
+        ["pretraining", "--output", ""],
+        ["squad", "--train", "a", "--dev", " ", "--vocab", "b", "--output", "x"],
     ],
 )
 def test_a_bad_command_line_is_refused(arguments):

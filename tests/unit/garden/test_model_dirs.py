@@ -13,6 +13,7 @@ PARAMS = {
     },
     "trainer": {
         "train_steps": 100,
+        "gradient_accumulation_steps": 1,
         "optimizer_config": {"optimizer": {"type": "acclip", "acclip": {"beta_1": 0.9}}},
     },
     "runtime": {"num_gpus": 0},
@@ -58,6 +59,7 @@ CHANGES = [
     ("trainer.optimizer_config.optimizer", {"type": "adamw"}, "'acclip' → 'adamw'"),
     ("trainer.optimizer_config.optimizer.acclip.beta_1", 0.8, "0.9 → 0.8"),
     ("task.model.new", 5, "None → 5"),
+    ("trainer.gradient_accumulation_steps", 2, "1 → 2"),
 ]
 
 
@@ -87,7 +89,7 @@ def test_a_section_that_only_one_has_is_told_by_its_size(trained):
 def test_what_is_allowed_may_change(trained, path, value, _):
     for allowed in (path, path.rpartition(".")[0]):
         model_dirs.check(changed(path, value), trained, "train", [allowed])
-    with pytest.raises(ExperimentError):
+    with pytest.raises(ExperimentError, match=r"no such parameter; did you mean "):
         model_dirs.check(changed(path, value), trained, "train", [path[:-1]])
 
 
@@ -130,6 +132,15 @@ def test_data_that_differ_late_are_others(trained, tmp_path, monkeypatch, whole,
     content[place] = 1
     with pytest.raises(ExperimentError, match=r"input_path"):
         model_dirs.check(with_data(tmp_path / "a", content), trained, "train")
+
+
+def test_a_training_of_the_model_gardens_own_driver_goes_on(trained, tmp_path):
+    theirs = yaml.safe_load(yaml.safe_dump(PARAMS))
+    del theirs["trainer"]["gradient_accumulation_steps"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(theirs))
+    model_dirs.check(PARAMS, trained, "train")
+    with pytest.raises(ExperimentError, match=r"gradient_accumulation_steps None → 2"):
+        model_dirs.check(changed("trainer.gradient_accumulation_steps", 2), trained, "train")
 
 
 def test_a_training_goes_on_without_the_checkpoint_that_it_began_from(trained, tmp_path):

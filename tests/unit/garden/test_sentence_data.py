@@ -195,7 +195,7 @@ def test_the_command_and_its_mistakes(tmp_path, vocab, capsys):
     assert command.main([*line, "--seq_length", "7"]) == 2
     assert "`seq_length` must be at least 8" in capsys.readouterr().err
     assert command.main([*line, "--text_fields", "a", "b", "c"]) == 2
-    assert "--text_fields takes one or two" in capsys.readouterr().err
+    assert "--text_fields takes one name, or two" in capsys.readouterr().err
     write(tmp_path / "train.csv", [(a, b, f"{c} {i}") for i, (a, b, c) in enumerate(PAIRS)])
     write(dev, [(*PAIRS[0][:2], "no 0")])
     assert command.main(line) == 2
@@ -263,3 +263,23 @@ def test_all_files_that_cant_be_used_are_named_at_once(tmp_path):
     assert first == "2 input files can't be used:"
     assert train.endswith("train.tsv: UTF-16 text: save it as UTF-8")
     assert dev.endswith("dev.tsv, line 2: 'label' is empty")
+
+
+@pytest.mark.parametrize(
+    ("text_fields", "label_field", "message"),
+    [
+        (("text", "text"), None, r"one name, or two different ones. Received: 'text', 'text'"),
+        (("",), None, r"one name, or two different ones. Received: ''"),
+        (("text",), "text", r"a column that holds no text. Received: 'text'"),
+        ((), "", r"a column that holds no text. Received: ''"),
+        (("label",), None, r"which column holds the label\? There are text, label"),
+        ((), "text", r"which columns hold the texts\? There are text, label"),
+    ],
+)
+def test_a_label_is_no_text(tmp_path, text_fields, label_field, message):
+    for name in ("train.tsv", "dev.tsv"):
+        (tmp_path / name).write_text("text\tlabel\na\t1\nb\t0\n")
+    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL_TOKENS))
+    files = (tmp_path / name for name in ("train.tsv", "dev.tsv", "vocab.txt", "made"))
+    with pytest.raises(DataError, match=message):
+        make_sentence_data(*files, text_fields=text_fields, label_field=label_field)

@@ -114,7 +114,7 @@ def test_a_file_of_flags_is_read(tmp_path):
         (["--config_file=data/data.yaml"], "data/data.yaml: no such file"),
         (["--experiment=resnet"], "There is no experiment 'resnet'. There are: acclip/"),
         (["--experiment=acclip/bert_squat"], "did you mean acclip/bert_squad? There are: acclip/"),
-        (["--params_override=changes.yaml"], "changes.yaml: no such file"),
+        (["--params_override=changes.yaml"], "changes.yaml: no such file and no name=value"),
         (["--params_override={trainer: "], "flag --params_override: while parsing"),
         (["--model_dir=file"], "file: a file, not a folder"),
         (["--flagfile=nowhere"], "Unable to open flagfile"),
@@ -138,6 +138,35 @@ def test_a_missing_flag_is_named(missing, capsys):
         read(*given)
     name = NEEDED[missing].partition("=")[0]
     assert capsys.readouterr().err == f"error: required: {name}\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--params_override=a=1", "given 2 times; put commas between its values"),
+        ("--allow_changed=task", "given 2 times; put commas between its values"),
+    ],
+)
+def test_a_value_that_another_would_replace_is_named(word, message, capsys):
+    with pytest.raises(SystemExit) as status:
+        read(*NEEDED, word, word)
+    assert status.value.code == 2
+    name = word.partition("=")[0]
+    assert capsys.readouterr().err == f"error: {name} is {message}\n"
+
+
+def test_words_that_are_no_flags_are_named(capsys):
+    with pytest.raises(SystemExit) as status:
+        read(*NEEDED, "gclip", "trainer.train_steps=5")
+    assert status.value.code == 2
+    assert capsys.readouterr().err == "error: 'gclip' is no flag: flags begin with --\n"
+
+
+@pytest.mark.parametrize("name", ["experiment", "model_dir"])
+def test_an_empty_flag_is_a_missing_one(name, capsys):
+    with pytest.raises(SystemExit):
+        read(*(word for word in NEEDED if name not in word), f"--{name}=")
+    assert capsys.readouterr().err == f"error: required: --{name}\n"
 
 
 @pytest.mark.parametrize("word", ["--help", "-?", "--helpshort", "--helpfull", "--helpxml"])

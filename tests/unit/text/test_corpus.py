@@ -2,6 +2,7 @@ import gzip
 import inspect
 import itertools
 import json
+import os
 import re
 
 import pytest
@@ -227,6 +228,15 @@ def test_a_glob_that_matches_folders_only_is_named(tmp_path):
     (tmp_path / "a.d").mkdir()
     with pytest.raises(corpus.TextError, match=r"\*.d: matches folders only"):
         corpus.text_files([str(tmp_path / "*.d")])
+
+
+def test_a_pipe_that_a_glob_matches_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "text.txt").write_text("some text")
+    with pytest.raises(corpus.TextError, match=r"pipe.txt: a pipe, a socket or a device"):
+        corpus.read_texts([str(tmp_path / "*.txt")])
+    found = corpus.read_texts([str(tmp_path / "*.txt")], skip_unusable=True)
+    assert list(found.values()) == ["some text"]
 
 
 @pytest.mark.parametrize("text", ["a b\nc " * 999, "oneword" * 99, "x " * 7, "é\u3000" * 5000])
