@@ -265,7 +265,7 @@ def check_data(task: config_definitions.TaskConfig, mode: str) -> None:
         place = f"task.{part}"
         if word not in mode or getattr(data, "input_path", "dummy") == "dummy":
             continue
-        if data.global_batch_size < 1:
+        if (data.input_path or data.tfds_name) and data.global_batch_size < 1:
             raise ExperimentError(
                 f"{place}.global_batch_size must be at least 1. Received: {data.global_batch_size}"
             )
