@@ -13,6 +13,7 @@ import tensorflow as tf
 import yaml
 
 from keras_acclip.garden.errors import ExperimentError
+from keras_acclip.garden.parameters import SCHEDULES, stretched
 
 # What a run may change as it goes on: where it ends, how often it reports, what it runs on.
 _FREE = ("task.validation_data", "runtime")
@@ -73,6 +74,7 @@ def check(
         and _within(name, belongs)
         and not _within(name, allowed)
         and not _means_the_same(name, old, new)
+        and not _is_stretched(name, old, new, kept, params)
     ]
     # Of another optimizer, its name says more than that each has settings which the other lacks.
     telling = [change for change in found if not any(isinstance(v, Mapping) for v in change[1:])]
@@ -240,6 +242,21 @@ def _means_the_same(name: str, old: Any, new: Any) -> bool:
         return not new  # It has begun, and needs no more what it began from.
     # The Model Garden's own driver writes none.
     return name == "trainer.gradient_accumulation_steps" and {old, new} == {None, 1}
+
+
+def _is_stretched(
+    name: str, old: Any, new: Any, kept: Mapping[str, Any], params: Mapping[str, Any]
+) -> bool:
+    """Whether a schedule is as long, for the training's new length, as it was for its old one."""
+    of_schedules = {
+        f"trainer.optimizer_config.{section}.{kind}.{field}"
+        for section, kinds, field in SCHEDULES
+        for kind in kinds
+    }
+    if name not in of_schedules or not (isinstance(old, int) and isinstance(new, int)):
+        return False
+    before, steps = (p["trainer"].get("train_steps") or 0 for p in (kept, params))
+    return bool(before) and abs(new - stretched(old, before, steps)) <= 1
 
 
 def _within(name: str, sections: Iterable[str]) -> bool:

@@ -22,10 +22,18 @@ _KINDS = {
     type(None): "null",
 }
 _ABSENT: Any = object()
+SCHEDULES = (
+    ("learning_rate", ("polynomial", "cosine"), "decay_steps"),
+    ("warmup", ("polynomial", "linear"), "warmup_steps"),
+)
+"""Numbers that are a part of `trainer.train_steps`: section, kinds, field."""
 
 
 def parse(options: Any) -> config_definitions.ExperimentConfig:
     """The parameters of an experiment, after files and overrides, locked.
+
+    Where a file or the overrides set `trainer.train_steps` without its schedule, decay and warm-up
+    keep their parts of the training.
 
     Args:
         options: What has the fields of `official.core.train_utils.ParseConfigOptions`.
@@ -83,7 +91,46 @@ def _override(params: config_definitions.ExperimentConfig, source: str | None) -
     changes = everything.as_dict()
     for fault in unknown(params, changes):
         raise ExperimentError(fault)
+    before = params.trainer.train_steps
     params.override(changes, is_strict=True)
+    trainer = changes.get("trainer")
+    if isinstance(trainer, Mapping) and "train_steps" in trainer:
+        _stretch(params.trainer, before, trainer)
+
+
+def _stretch(
+    trainer: config_definitions.TrainerConfig, before: int, changes: Mapping[str, Any]
+) -> None:
+    """Has the decay of the rate and the warm-up keep their parts of a training of other length.
+
+    Args:
+        trainer: The experiment's trainer, its `train_steps` changed.
+        before: Its `train_steps` before that.
+        changes: What was set beside it; numbers of steps among it stay as they are.
+    """
+    steps = trainer.train_steps
+    if not (_fits(steps, int) and steps > 0 and before > 0):
+        return
+    for section, kinds, field in SCHEDULES:
+        choice: Any = getattr(trainer.optimizer_config, section, None)
+        kind = getattr(choice, "type", None)
+        value = getattr(choice.get(), field, None) if kind in kinds else None
+        beside: Any = changes
+        for name in ("optimizer_config", section, kind, field):
+            beside = beside.get(name) if isinstance(beside, Mapping) else None
+        if beside is None and _fits(value, int) and value:
+            choice.get().override({field: stretched(value, before, steps)})
+
+
+def stretched(value: int, before: int, steps: int) -> int:
+    """A number of a schedule's steps, after the training's have changed.
+
+    Args:
+        value: The number.
+        before: Steps of the training that it is for.
+        steps: Steps of the other training.
+    """
+    return max(1, round(value * steps / before))
 
 
 def unknown(config: base_config.Config, changes: Mapping[str, Any], at: str = "") -> Iterator[str]:

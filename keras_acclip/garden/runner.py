@@ -20,6 +20,7 @@ from keras_acclip._utils import arguments, compat
 from keras_acclip.garden import (
     checkpoints,
     checks,
+    data_checks,
     experiments,  # noqa: F401  (registers them)
     model_dirs,
 )
@@ -115,7 +116,7 @@ def run(
         if params.runtime.mixed_precision_dtype:
             performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
         strategy = checks.strategy(params.runtime)
-        checks.check_data(params.task, mode)
+        data_checks.check_data(params.task, mode)
         check_evaluation(params.task, mode, strategy)
         if "train" in mode:
             checks.check_accumulation(params, strategy)

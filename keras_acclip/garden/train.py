@@ -104,7 +104,7 @@ def _ready_for_continuous(params: Any, values: FlagValues) -> Any:
 
     It removes the checkpoints that `model_dir` holds, each time it begins.
     """
-    from keras_acclip.garden import checks, model_dirs
+    from keras_acclip.garden import checks, data_checks, model_dirs
     from keras_acclip.garden.errors import ExperimentError
 
     steps = getattr(params.trainer, "gradient_accumulation_steps", 1)
@@ -127,7 +127,7 @@ def _ready_for_continuous(params: Any, values: FlagValues) -> Any:
     else:
         allowed = values.allow_changed or ()
         model_dirs.check(params.as_dict(), values.model_dir, values.mode, allowed)
-    checks.check_data(params.task, values.mode)
+    data_checks.check_data(params.task, values.mode)
     if values.fresh:
         model_dirs.clear(values.model_dir, model_dirs.summaries(params.trainer))
     return params

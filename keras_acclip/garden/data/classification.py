@@ -138,10 +138,10 @@ def make_sentence_data(
                 _write_examples, tasks, processes or available_cpus(), part
             )
         config = _config(output, counts, len(vocabulary), len(classes), sentences)
-        epochs = math.ceil(3 * made["train"] / 32)
+        config["trainer"] = {"train_steps": math.ceil(3 * made["train"] / 32)}
         notes = (
             f"# {made['train']} train examples, {made['dev']} dev examples\n"
-            f"# 3 epochs in batches of 32: --params_override=trainer.train_steps={epochs}\n"
+            "# train_steps: 3 epochs in batches of 32; --params_override=trainer.train_steps=N\n"
         )
         shards.write_file(output / "data.yaml", notes + yaml.safe_dump(config, sort_keys=False))
     return made | ({"classes": len(classes)} if classes else {})

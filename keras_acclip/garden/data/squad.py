@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -122,7 +123,11 @@ def make_squad_data(
             _write_examples, tasks, processes or available_cpus(), "train"
         )
         config = _config(output, len(parts), len(vocabulary), windows)
-        notes = f"# {examples} train examples\n"
+        config["trainer"] = {"train_steps": math.ceil(3 * examples / 32)}
+        notes = (
+            f"# {examples} train examples\n"
+            "# train_steps: 3 epochs in batches of 32; --params_override=trainer.train_steps=N\n"
+        )
         shards.write_file(output / "data.yaml", notes + yaml.safe_dump(config, sort_keys=False))
     return {"train": examples, **questions}
 

@@ -134,6 +134,21 @@ def test_data_that_differ_late_are_others(trained, tmp_path, monkeypatch, whole,
         model_dirs.check(with_data(tmp_path / "a", content), trained, "train")
 
 
+def test_a_longer_training_may_have_a_longer_schedule(trained, tmp_path):
+    def longer(steps, decay):
+        params = yaml.safe_load(yaml.safe_dump(PARAMS))
+        rate = {"type": "polynomial", "polynomial": {"decay_steps": decay}}
+        params["trainer"]["optimizer_config"]["learning_rate"] = rate
+        return params | {"trainer": params["trainer"] | {"train_steps": steps}}
+
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(longer(100, 90)))
+    model_dirs.check(longer(200, 180), trained, "train")
+    model_dirs.check(longer(200, 90), trained, "train")
+    for steps, decay in ((200, 150), (100, 180)):
+        with pytest.raises(ExperimentError, match=r"polynomial.decay_steps 90 → "):
+            model_dirs.check(longer(steps, decay), trained, "train")
+
+
 def test_a_training_of_the_model_gardens_own_driver_goes_on(trained, tmp_path):
     theirs = yaml.safe_load(yaml.safe_dump(PARAMS))
     del theirs["trainer"]["gradient_accumulation_steps"]

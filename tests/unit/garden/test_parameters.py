@@ -17,7 +17,7 @@ def parse(override="", files=(), experiment="acclip/bert_pretraining"):
 
 @pytest.mark.parametrize("experiment", [*flags.EXPERIMENTS, *STOCK])
 def test_experiments_are_read_as_the_model_garden_reads_them(experiment):
-    override = "trainer.train_steps=7,task.train_data.global_batch_size=6"
+    override = "trainer.steps_per_loop=7,task.train_data.global_batch_size=6"
     ours = parse(override, experiment=experiment)
     options = train_utils.ParseConfigOptions(experiment, [], params_override=override)
     theirs = train_utils.parse_configuration(options, print_return=False)
@@ -99,3 +99,48 @@ def _stock():
 
 def _raise(fault):
     raise ExperimentError(fault)
+
+
+RATE = "trainer.optimizer_config.learning_rate.polynomial.decay_steps"
+WARMUP = "trainer.optimizer_config.warmup.polynomial.warmup_steps"
+
+
+def schedule(override, files=(), experiment="acclip/bert_squad"):
+    """Steps of the training, of its decay and of its warm-up."""
+    trainer = parse(override, files, experiment).trainer
+    config = trainer.optimizer_config
+    rate, warmup = config.learning_rate.get(), config.warmup.get()
+    return trainer.train_steps, rate.decay_steps, warmup.warmup_steps
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("", (8310, 8310, 831)),
+        ("trainer.train_steps=8310", (8310, 8310, 831)),
+        ("trainer.train_steps=1000", (1000, 1000, 100)),
+        ("trainer.train_steps=2", (2, 2, 1)),
+        (f"trainer.train_steps=1000,{RATE}=500", (1000, 500, 100)),
+        (f"trainer.train_steps=1000,{WARMUP}=7", (1000, 1000, 7)),
+        (f"trainer.train_steps=1000,{WARMUP}=0", (1000, 1000, 0)),
+        (f"{RATE}=500", (8310, 500, 831)),
+    ],
+)
+def test_a_schedule_keeps_its_part_of_the_training(override, expected):
+    assert schedule(override) == expected
+
+
+def test_each_file_stretches_the_schedule_that_it_finds(tmp_path):
+    (tmp_path / "data.yaml").write_text("trainer: {train_steps: 831}")
+    files = ["squad", str(tmp_path / "data.yaml")]
+    assert schedule("", files) == (831, 831, 83)
+    assert schedule("trainer.train_steps=1662", files) == (1662, 1662, 166)
+    # BERT's second phase is on the schedule of the first.
+    phases = [["pretraining_128"], ["pretraining_128", "pretraining_512"]]
+    first, second = (schedule("", files, "acclip/bert_pretraining") for files in phases)
+    assert first[1:] == second[1:] == (1_000_000, 10_000)
+
+
+def test_a_schedule_that_has_no_length_gets_none():
+    config = parse("trainer.train_steps=5", experiment="bert/sentence_prediction").trainer
+    assert config.optimizer_config.learning_rate.polynomial.decay_steps is None
