@@ -67,8 +67,8 @@ def strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strateg
         what = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         if str(runtime.distribution_strategy).lower() == "tpu":
             raise ExperimentError(
-                f"No TPU is found at --tpu={runtime.tpu}: {what}. --tpu takes its name, "
-                "grpc://ADDRESS:8470, or local on the TPU's own machine"
+                f"No TPU is found at --tpu={runtime.tpu or ''}: {what.rstrip('.')}. --tpu takes "
+                "its name, grpc://ADDRESS:8470, or local on the TPU's own machine"
             ) from error
         raise ExperimentError(
             f"runtime.distribution_strategy={runtime.distribution_strategy!r}: {what}"

@@ -173,6 +173,8 @@ def line(sample: NoiseSample) -> str:
             words.append(f"tail index {value} (95% {low:.3g} to {high:.3g})")
     if len(sample) >= LEAST_BATCHES:
         words.append(f"noise scale {sample.noise_scale()}")
+    else:
+        words.append(f"too few for a noise scale, which takes {LEAST_BATCHES}")
     words.append(f"noise norm {sample.norm:.4g}, std {sample.std:.4g}")
     words.append(f"gradient norm {sample.mean_gradient_norm:.4g}")
     if sample.nonfinite:

@@ -22,7 +22,7 @@ import platform
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,11 +132,46 @@ def text_files(
         train = list(texts.values())
         validation = list(read_texts(validation_patterns, skip_unusable).values())
     else:
-        pieces = [list(enumerate(cut(text, _PIECES_PER_FILE))) for text in texts.values()]
-        held_out = HELD_OUT_EVERY // 2
-        train = [p for file in pieces for i, p in file if i % HELD_OUT_EVERY != held_out]
-        validation = [p for file in pieces for i, p in file if i % HELD_OUT_EVERY == held_out]
+        pieces = [piece for text in texts.values() for piece in _pieces(text)]
+        train = [piece for piece, held_out in pieces if not held_out]
+        validation = [piece for piece, held_out in pieces if held_out]
     return Corpus(name, tuple(train), tuple(validation))
+
+
+def whole_files(
+    patterns: Iterable[str | Path],
+    validation_patterns: Sequence[str | Path] = (),
+    skip_unusable: bool = False,
+) -> Corpus:
+    """A corpus from text files that are a document each, as next sentences need it.
+
+    Args:
+        patterns: As `text_files` takes them.
+        validation_patterns: The same for the held-out text. Without it a file's held-out pieces
+            are one document and the rest of it is another, with blank lines in the gaps.
+        skip_unusable: As `text_files` takes it.
+
+    Raises:
+        TextError: As `text_files` raises it.
+    """
+    texts = read_texts(patterns, skip_unusable)
+    if validation_patterns:
+        held_out = read_texts(validation_patterns, skip_unusable)
+        return Corpus(shorten(texts), tuple(texts.values()), tuple(held_out.values()))
+    parts: dict[bool, list[str]] = {False: [], True: []}
+    for text in texts.values():
+        runs: dict[bool, list[str]] = {False: [], True: []}
+        for held_out, run in itertools.groupby(_pieces(text), key=lambda pair: pair[1]):
+            runs[held_out].append("".join(piece for piece, _ in run))
+        for held_out, found in runs.items():
+            parts[held_out].append("\n\n".join(found))
+    return Corpus(shorten(texts), tuple(parts[False]), tuple(parts[True]))
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """The pieces of a file, and whether each is held out."""
+    for number, piece in enumerate(cut(text, _PIECES_PER_FILE)):
+        yield piece, number % HELD_OUT_EVERY == HELD_OUT_EVERY // 2
 
 
 def shorten(names: Iterable[object]) -> str:

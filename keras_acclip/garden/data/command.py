@@ -229,7 +229,11 @@ def load_text(options: argparse.Namespace) -> corpus.Corpus:
         both = set(options.input) & set(options.validation_input or ())
         if both:
             raise DataError(f"{min(both)}: given as --input and as --validation_input")
-        read = sentence_files if options.one_sentence_per_line else corpus.text_files
+        read = corpus.text_files
+        if options.one_sentence_per_line:
+            read = sentence_files
+        elif options.command == "pretraining":
+            read = corpus.whole_files
         return read(options.input, options.validation_input or (), options.skip_unusable)
     if options.validation_input or options.one_sentence_per_line or options.skip_unusable:
         raise DataError("--validation_input, --one_sentence_per_line, --skip_unusable need --input")

@@ -70,7 +70,11 @@ def make_pretraining_data(
     given = check_vocabulary(vocab, vocab_size)
     for part in ("train", "validation"):
         if not any(map(str.strip, getattr(corpus, part))):
-            raise DataError(f"{corpus.name}: too short: there is no {part} text")
+            fault = f"there is no {part} text"
+            if part == "validation" and corpus.train:
+                fault += f", as of {len(corpus.train)} documents none is held out; "
+                fault += "--validation_input names some"
+            raise DataError(f"{corpus.name}: too short: {fault}")
     documents = {
         part: several(getattr(corpus, part), part, corpus.name, one_sentence_per_line)
         for part in ("train", "validation")

@@ -250,6 +250,25 @@ def test_held_out_pieces_and_the_rest_are_the_whole_text(tmp_path, text):
         assert sum(map(len, parts.validation)) == pytest.approx(len(text) / 20, rel=0.2, abs=700)
 
 
+def test_whole_files_are_documents_but_for_what_is_held_out(tmp_path):
+    """A wrong next sentence is taken from another document: it must not be the own one's."""
+    texts = ["".join(f"{name}{i} " for i in range(3000)) for name in "ab"]
+    for name, text in zip("ab", texts, strict=True):
+        (tmp_path / f"{name}.txt").write_text(text)
+    whole = corpus.whole_files([tmp_path / "*.txt"])
+    cut = corpus.text_files([tmp_path / "*.txt"])
+    assert len(whole.train) == len(whole.validation) == 2
+    for number, name in enumerate("ab"):
+        for part in ("train", "validation"):
+            document = getattr(whole, part)[number]
+            pieces = [p for p in getattr(cut, part) if p.startswith(name)]
+            assert document.split() == "".join(pieces).split()
+            assert all(word.startswith(name) for word in document.split())
+    (tmp_path / "c.txt").write_text("held out")
+    given = corpus.whole_files([tmp_path / "a.txt"], [tmp_path / "c.txt"])
+    assert (given.train, given.validation) == ((texts[0],), ("held out",))
+
+
 def test_validation_text_leaves_the_training_text_whole(tmp_path, english):
     (tmp_path / "v.txt").write_text("held out")
     parts = corpus.text_files([english], [tmp_path / "v.txt"])
