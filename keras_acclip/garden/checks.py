@@ -95,6 +95,8 @@ def _check_cluster(text: str) -> None:
 def check_optimizer(trainer: config_definitions.TrainerConfig) -> None:
     """Raises an `ExperimentError` if an optimizer can't have the values that it is given.
 
+    It makes an optimizer, which starts TensorFlow's runtime: after that no worker can join others.
+
     Args:
         trainer: The experiment's trainer.
     """

@@ -95,8 +95,6 @@ def run(
     newest = None if fresh else checkpoints.last_checkpoint(model_dir)
     runtime = checks.available(params.runtime)
     checks.check_schedule(params.trainer)
-    if "train" in mode:
-        checks.check_optimizer(params.trainer)
     tf_keras.utils.set_random_seed(seed)
     if params.task.train_data.seed is None:
         params = params.replace(task={"train_data": {"seed": seed}})
@@ -119,6 +117,7 @@ def run(
         data_checks.check_data(params.task, mode)
         check_evaluation(params.task, mode, strategy)
         if "train" in mode:
+            checks.check_optimizer(params.trainer)
             checks.check_accumulation(params, strategy)
         trainer = _make_trainer(params, mode, model_dir, strategy, seed)
         several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

@@ -120,7 +120,8 @@ def _ready_for_continuous(params: Any, values: FlagValues) -> Any:
         )
     checks.check_intervals(params.trainer)
     checks.check_schedule(params.trainer)
-    checks.check_optimizer(params.trainer)
+    if params.runtime.distribution_strategy != "multi_worker_mirrored":
+        checks.check_optimizer(params.trainer)
     params = params.replace(runtime=checks.available(params.runtime))
     if values.fresh:
         checks.check_outside(params.task, values.model_dir)
