@@ -48,7 +48,7 @@ print(json.dumps(found))
 """
 
 
-SOME = ["acclip", "schedule_free_adamw", "gclip"]
+SOME = ["acclip"]
 OTHERS = [name for name in contestants.CONTESTANTS if name not in SOME]
 
 
