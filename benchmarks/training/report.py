@@ -389,7 +389,9 @@ def measured(rows):
         mine = [row for row in rows if row["workload"] == name]
         if not mine:
             continue
-        versions = sorted({tuple(row["versions"].items()) for row in mine})
+        of_rows = sorted({tuple(row["versions"].items()) for row in mine})
+        versions = [", ".join(f"{n} {v}" for n, v in of) for of in of_rows]
+        texts = sorted({f"text of {row['text']}" for row in mine if "text" in row})
         dates = sorted({row["date"] for row in mine})
         tuning = WORKLOADS[name].tuning_seeds
         fresh = len({row["seed"] for row in mine} - set(tuning))
@@ -399,7 +401,7 @@ def measured(rows):
                 "command": f"python benchmarks/training/run.py --workload {name}",
                 "seeds": f"{len(tuning)} to tune on, {fresh} others to compare on",
                 "machine": "; ".join(sorted({row["machine"] for row in mine})),
-                "versions": "; ".join(", ".join(f"{n} {v}" for n, v in of) for of in versions),
+                "versions": "; ".join([*versions, *texts]),
                 "recorded": " to ".join(dict.fromkeys((dates[0], dates[-1]))),
                 "source": "raw",
             }

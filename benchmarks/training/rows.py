@@ -39,6 +39,22 @@ def read(path: str | Path) -> list[Row]:
     return found
 
 
+def check_text(found: list[Row], workload: str, text: str) -> None:
+    """Raises a `RowsError` where the rows of a workload are of another text.
+
+    Args:
+        found: Rows.
+        workload: Its name.
+        text: What is to be trained on, as rows have it under `"text"`.
+    """
+    for row in found:
+        if row["workload"] == workload and row.get("text") != text:
+            raise RowsError(
+                f"{workload}: the rows are of another text, {row.get('text')}; this machine's is "
+                f"{text}. --tokens takes a text from elsewhere, --rows another file"
+            )
+
+
 def append(path: str | Path, row: Row) -> None:
     """Adds a row and flushes it to the disk; several processes may do so at once.
 

@@ -165,6 +165,11 @@ def train(batch: Batch, path: Path, known: dict) -> int:
     keras.backend.clear_session()
     jax.clear_caches()
     workload = workloads.WORKLOADS[batch.workload]
+    for sizes in workloads.texts([batch.workload]):
+        from training import text
+
+        known = known | {"text": text.name(*sizes)}
+        rows.check_text(rows.read(path), batch.workload, known["text"])
     members = [(dict(settings), seed) for settings, seed in batch.members]
     results = trainer.train(workload, batch.contestant, members, batch.steps)
     device = jax.devices()[0]
@@ -278,6 +283,10 @@ def main(arguments=None):
         stop(pool)
         print("\nStopped. The same command goes on.", file=sys.stderr)
         return 130
+    except rows.RowsError as error:
+        stop(pool)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except BrokenProcessPool:
         print("error: a process died; the same command goes on", file=sys.stderr)
         return 1

@@ -63,3 +63,13 @@ def test_hyperparameters_in_another_order_are_the_same_training():
     one = ROW | {"hyperparameters": {"rate": 0.1, "beta_1": 0.9}}
     other = ROW | {"hyperparameters": {"beta_1": 0.9, "rate": 0.1}}
     assert rows.identity(one) == rows.identity(other)
+
+
+def test_rows_of_another_text_are_refused():
+    found = [ROW | {"text": "one"}, ROW | {"workload": "v", "text": "another"}]
+    rows.check_text(found, "w", "one")
+    rows.check_text(found, "new", "any")
+    with pytest.raises(rows.RowsError, match=r"^w: the rows are of another text, one; this machin"):
+        rows.check_text(found, "w", "two")
+    with pytest.raises(rows.RowsError, match=r"another text, None"):
+        rows.check_text([ROW], "w", "one")
