@@ -130,6 +130,7 @@ def weights_of_workers(tmp_path_factory):
     return run_workers(tmp_path_factory.mktemp("workers"))
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize("name", MAKERS)
 def test_two_workers_equal_one_device(name, weights_of_workers):

@@ -17,6 +17,7 @@ def write(path, contexts):
     return path
 
 
+@pytest.mark.slow
 def test_questions_are_trained_on_and_scored(tmp_path):
     """Any model finds an answer that is the whole context; an untrained one finds no other."""
     vocab = tmp_path / "vocab.txt"

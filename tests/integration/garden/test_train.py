@@ -198,6 +198,7 @@ def test_text_is_masked_on_the_way_and_goes_on(tmp_path):
         assert metrics["step"] == stop and np.isfinite(metrics["training_loss"])
 
 
+@pytest.mark.slow
 def test_noise_is_that_of_the_gradients_that_the_optimizer_gets(data, tmp_path):
     """Against gradients by hand, dropout being off."""
     changes = overrides(data, steps=5)

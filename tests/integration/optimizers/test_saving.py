@@ -114,6 +114,7 @@ def test_resumed_training_goes_on_bit_for_bit(name, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(["GClip with schedules", "ACClip"], ["ACClip"]))
 def test_backup_and_restore_resumes_bit_for_bit(name, tmp_path):
     """`fit` broken off in its second epoch and run again ends where an unbroken one does."""
