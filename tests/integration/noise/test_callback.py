@@ -179,7 +179,7 @@ def test_progress_is_shown(capsys):
     out = capsys.readouterr().out
     assert "6/6" in out
     assert "6 batches are too few for a verdict on the tail" in out
-    assert "; undecided; noise norm " in out
+    assert "; undecided; too few for a noise scale, which takes 10; noise norm " in out
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_help_is_quick(name):
         "data pretraining --output x --input missing.txt",
         "data pretraining --output x --vocab missing.txt",
         "data pretraining --output x --vocab_size 3",
-        "data squad --output x --train missing.json --dev missing.json --vocab missing.txt",
+        "data sentences --output x --train missing.tsv --dev missing.tsv --vocab missing.tsv",
         "data squads",
         "train --expermient=acclip/bert_squad",
         "train --experiment=acclip/bert_squad --mode=eval --model_dir=x --config_file=missing",
@@ -60,6 +60,32 @@ def test_a_mistake_is_told_at_once(words, tmp_path):
     assert errors[0].startswith("error: ")
     assert not packages & HEAVY
     assert not list(tmp_path.iterdir())
+
+
+def test_several_unusable_files_are_told_at_once(tmp_path):
+    words = [
+        "data",
+        "squad",
+        "--output",
+        "x",
+        "--train",
+        "one.json",
+        "--dev",
+        "other.json",
+        "--vocab",
+        "missing.txt",
+    ]
+    status, out, errors, packages = answer(
+        "-m", f"keras_acclip.garden.{words[0]}", *words[1:], cwd=tmp_path
+    )
+    assert (status, out) == (2, "")
+    assert errors[0] == "error: 3 input files can't be used:"
+    assert [line.split(":")[0].strip() for line in errors[1:]] == [
+        "missing.txt",
+        "one.json",
+        "other.json",
+    ]
+    assert not packages & HEAVY
 
 
 def test_importing_the_package_loads_nothing():
