@@ -156,6 +156,7 @@ def weights_of_parameter_server(tmp_path_factory):
     return {name: list(np.load(f"{out}-{name}.npz").values()) for name in MAKERS}
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("parameter server")
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_parameter_server_equals_one_device(name, weights_of_parameter_server):

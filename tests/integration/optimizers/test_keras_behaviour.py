@@ -16,7 +16,9 @@ def cls(request):
     return request.param
 
 
-@pytest.fixture(params=[True, False], ids=["compiled", "uncompiled"])
+@pytest.fixture(
+    params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["compiled", "uncompiled"]
+)
 def make(request, cls):
     return lambda **kwargs: cls(0.1, jit_compile=request.param, **kwargs)
 
@@ -211,7 +213,7 @@ def test_a_scalar_and_an_empty_variable(make):
     assert float(variables[0]) < 3.0
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("jit_compile", some([True, False], [True]))
 @pytest.mark.parametrize("run_eagerly", some([True, False], [False]))
 def test_fit_learns_however_the_model_is_compiled(cls, run_eagerly, jit_compile):
     if run_eagerly and jit_compile:

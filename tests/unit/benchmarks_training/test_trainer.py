@@ -48,11 +48,8 @@ print(json.dumps(found))
 """
 
 
-SOME = ["acclip"]
-OTHERS = [name for name in contestants.CONTESTANTS if name not in SOME]
-
-
-@pytest.mark.parametrize("names", [SOME, pytest.param(OTHERS, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["acclip"], sorted(set(contestants.CONTESTANTS) - {"acclip"})])
 def test_together_as_alone(names):
     """Each contestant's optimizer, its weight decay and its schedule, traced or made as usual."""
     paths = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]

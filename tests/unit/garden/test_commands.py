@@ -63,21 +63,9 @@ def test_a_mistake_is_told_at_once(words, tmp_path):
 
 
 def test_several_unusable_files_are_told_at_once(tmp_path):
-    words = [
-        "data",
-        "squad",
-        "--output",
-        "x",
-        "--train",
-        "one.json",
-        "--dev",
-        "other.json",
-        "--vocab",
-        "missing.txt",
-    ]
-    status, out, errors, packages = answer(
-        "-m", f"keras_acclip.garden.{words[0]}", *words[1:], cwd=tmp_path
-    )
+    files = ("--train", "one.json", "--dev", "other.json", "--vocab", "missing.txt")
+    command = ("-m", "keras_acclip.garden.data", "squad", "--output", "x", *files)
+    status, out, errors, packages = answer(*command, cwd=tmp_path)
     assert (status, out) == (2, "")
     assert errors[0] == "error: 3 input files can't be used:"
     assert [line.split(":")[0].strip() for line in errors[1:]] == [
