@@ -20,6 +20,7 @@ from official.nlp.data import (
 )
 from official.vision.configs import image_classification
 
+from keras_acclip.garden import input_paths
 from keras_acclip.garden.errors import ExperimentError
 
 _KNOWN = (
@@ -90,10 +91,7 @@ def _check_part(
                 f"{name}.{size} must be at least 1. Received: {getattr(encoder, size)}"
             )
     if not (data.input_path or data.tfds_name):
-        raise ExperimentError(
-            f"{place}.input_path is not set. The data.yaml of a folder made by "
-            "keras_acclip.garden.data sets it: name it as the last --config_file"
-        )
+        raise ExperimentError(input_paths.not_set(place))
     longest = getattr(encoder, "max_position_embeddings", None)
     if longest and data.seq_length > longest:
         raise ExperimentError(

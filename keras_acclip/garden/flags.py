@@ -245,10 +245,10 @@ def _integer(
 
 
 def _check(values: flags.FlagValues) -> None:
-    for name in values:
-        flag = values[name]
-        if name in _JOINED and flag.present > 1:
-            fail(f"--{name} is given {flag.present} times; put commas between its values")
+    for name in _JOINED:
+        times = values[name].present
+        if times > 1:
+            fail(f"--{name} is given {times} times; put commas between its values")
     missing = [f"--{name}" for name in _REQUIRED if not values[name].value]
     if missing:
         fail(f"required: {', '.join(missing)}")

@@ -36,15 +36,24 @@ def missing(config_files: Sequence[str], mode: str, overrides: str = "") -> str 
             continue
         values = {name: _last(contents, "task", part, name) for name in (*_PATHS, "tfds_name")}
         if not (values["input_path"] or values["tfds_name"]):
-            return (
-                f"task.{part}.input_path is not set. The data.yaml of a folder made by "
-                "keras_acclip.garden.data sets it: name it as the last --config_file"
-            )
+            return not_set(f"task.{part}")
         for name in _PATHS:
             for pattern in _patterns(values[name]):
                 if not glob.glob(pattern, recursive=True):
                     return f"task.{part}.{name}={pattern}: no such file"
     return None
+
+
+def not_set(place: str) -> str:
+    """Says that no data are named, and what names them.
+
+    Args:
+        place: The section that lacks them, such as `task.train_data`.
+    """
+    return (
+        f"{place}.input_path is not set. The data.yaml of a folder made by "
+        "keras_acclip.garden.data sets it: name it as the last --config_file"
+    )
 
 
 def _may_name_data(overrides: str) -> bool:

@@ -22,3 +22,15 @@ def made(corpus, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("made") / "data"
     return folder, make_pretraining_data(corpus, folder, **samples.small())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def records(folder):
+    from tests.integration.garden import runs
+
+    return runs.write_records(folder, files=2, examples=4)

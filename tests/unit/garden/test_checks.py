@@ -9,16 +9,6 @@ from keras_acclip.garden.errors import ExperimentError
 from tests.integration.garden import runs
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def records(folder):
-    return runs.write_records(folder, files=2, examples=4)
-
-
 def test_an_optimizers_values_are_checked_by_itself():
     def trainer(**optimizer):
         changes = {"trainer": {"optimizer_config": {"optimizer": optimizer}}}
