@@ -109,7 +109,7 @@ def _stretch(
         changes: What was set beside it; numbers of steps among it stay as they are.
     """
     steps = trainer.train_steps
-    if not (_fits(steps, int) and steps > 0 and before > 0):
+    if not (_fits(steps, int) and _fits(before, int) and steps > 0 and before > 0):
         return
     for section, kinds, field in SCHEDULES:
         choice: Any = getattr(trainer.optimizer_config, section, None)

@@ -141,6 +141,11 @@ def test_each_file_stretches_the_schedule_that_it_finds(tmp_path):
     assert first[1:] == second[1:] == (1_000_000, 10_000)
 
 
+def test_a_wrong_number_of_steps_may_be_overridden(tmp_path):
+    (tmp_path / "steps.yaml").write_text("trainer: {train_steps: abc}")
+    assert schedule("trainer.train_steps=5", [str(tmp_path / "steps.yaml")])[0] == 5
+
+
 def test_a_schedule_that_has_no_length_gets_none():
     config = parse("trainer.train_steps=5", experiment="bert/sentence_prediction").trainer
     assert config.optimizer_config.learning_rate.polynomial.decay_steps is None
