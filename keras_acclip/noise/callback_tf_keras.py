@@ -24,8 +24,8 @@ class GradientNoise(tf_keras.callbacks.Callback):
     the training's own gradients, and evaluates none: for that the optimizer must be one of this
     package, or in `Clip`. It keeps a sketch of each step's gradient; the norms are then those of
     the last `num_batches` steps, against the mean of the steps around each. Between these the
-    weights move, which makes them somewhat long (0 to 15% on three models, 50% where SGD
-    oscillates), and the noise scale is an upper bound alone.
+    weights move, which changes the norms somewhat, and more where SGD oscillates
+    (`docs/results/noise_in_training.md` has how much). The noise scale is an upper bound alone.
 
     It adds to the logs of every epoch, NaN until first measured or where there are too few norms:
     `noise_norm` (mean of ‖g − ∇f(x)‖), `noise_std` (σ), `noise_tail_index` with the interval
