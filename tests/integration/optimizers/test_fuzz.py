@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests import reference, versions
 
-DEFAULT, ALL = 12, 400
+DEFAULT, ALL = 8, 400
 SHAPES = [(), (0,), (1,), (7,), (0, 3), (5, 4), (3, 1, 2), (2, 1, 3, 1, 2), (2**17 + 3,)]
 WAYS = [(version, path) for version, path in versions.PAIRS if path != "uncompiled eager"]
 

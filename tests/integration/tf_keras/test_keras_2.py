@@ -269,6 +269,7 @@ def test_frozen_layers_stay(cls):
     assert not np.array_equal(model.layers[1].kernel, free)
 
 
+@pytest.mark.parametrize("cls", some(CLASSES, [ACClip]))
 @pytest.mark.parametrize("replicas", some([1, 2], [2]))
 def test_mixed_precision(cls, replicas):
     """Keras 2 wraps the optimizer; weights stay near those of float32."""
@@ -289,6 +290,7 @@ def test_mixed_precision(cls, replicas):
     assert 0 < reference.relative_error(model.get_weights(), expected.get_weights()) <= 2e-3
 
 
+@pytest.mark.parametrize("cls", some(CLASSES, [ACClip]))
 @pytest.mark.parametrize("outer", [lambda f: f, tf.function], ids=["eager", "graph"])
 def test_loss_scale_optimizer_skips_what_is_not_finite(cls, outer):
     """The linear average too is that of the steps taken, though Keras 2 counts all of them."""
@@ -312,6 +314,7 @@ def test_loss_scale_optimizer_skips_what_is_not_finite(cls, outer):
     np.testing.assert_allclose(v, w, rtol=1e-6)
 
 
+@pytest.mark.parametrize("cls", some(CLASSES, [ACClip]))
 def test_the_model_gardens_moving_average(cls, tmp_path):
     """It takes any optimizer in it for one of `tf_keras.optimizers.legacy`."""
     ema_optimizer = pytest.importorskip("official.modeling.optimization.ema_optimizer")
