@@ -32,11 +32,11 @@ def fit(name):
 
 
 if __name__ == "__main__":
-    path, devices = sys.argv[1], keras.distribution.list_devices()
+    (_, path, *names), devices = sys.argv, keras.distribution.list_devices()
     assert len(devices) == 2
-    alone = {name: fit(name) for name in MAKERS}
+    alone = {name: fit(name) for name in names}
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-    parallel = {name: fit(name) for name in MAKERS}
+    parallel = {name: fit(name) for name in names}
     results = {"alone": alone, "parallel": parallel}
     np.savez(
         path,
