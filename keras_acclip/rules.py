@@ -38,6 +38,13 @@ class Rule(Protocol):
 
     Its slots have the variable's shape and are 0 at first. Where it clips jointly, all variables'
     gradients are scaled by one factor before the steps.
+
+    Example:
+
+    >>> from keras_acclip import rules
+    >>> rule = rules.GClip(momentum=0.9)
+    >>> rule.slots, rule.clips_jointly, rule.has_threshold
+    (('momentum',), True, True)
     """
 
     @property
@@ -372,7 +379,14 @@ class ACClip:
 
 
 def config(rule: Rule) -> dict[str, float | bool | str]:
-    """A rule's hyperparameters, from which its class makes it again."""
+    """A rule's hyperparameters, from which its class makes it again.
+
+    Example:
+
+    >>> from keras_acclip import rules
+    >>> rules.config(rules.GClip(momentum=0.9))
+    {'momentum': 0.9, 'nesterov': False}
+    """
     if not dataclasses.is_dataclass(rule) or isinstance(rule, type):
         raise TypeError(f"A rule is a dataclass. Received: {rule!r}")
     return dataclasses.asdict(rule)
@@ -393,6 +407,13 @@ def global_norm(arrays: Sequence[Array], ops: Ops, slices: int = 1) -> Array:
     Returns:
         A scalar of that dtype: NaN or infinite if and only if a coordinate is (or the norm itself
         is too large for the dtype).
+
+    Example:
+
+    >>> from keras import ops
+    >>> from keras_acclip import rules
+    >>> float(rules.global_norm([ops.array([3.0]), ops.array([4.0])], ops))
+    5.0
     """
 
     def rescaled_norm() -> Array:
@@ -417,6 +438,13 @@ def sum_of_squares(array: Array, ops: Ops, slices: int = 1) -> Array:
         array: An array, float32 or wider.
         ops: Namespace of array functions.
         slices: As `global_norm` takes it.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from keras_acclip import rules
+    >>> float(rules.sum_of_squares(ops.array([3.0, 4.0]), ops))
+    25.0
     """
     size = 0 if None in array.shape else math.prod(array.shape)
     if slices == 1 or size < _LARGE:
@@ -435,6 +463,14 @@ def clipped_coordinates(gradient: Array, threshold: Array, ops: Ops) -> Array:
         gradient: g.
         threshold: τ, a scalar; below 0 it counts as 0.
         ops: Namespace of array functions.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from keras_acclip import rules
+    >>> clipped = rules.clipped_coordinates(ops.array([-3.0, 0.5]), ops.array(1.0), ops)
+    >>> [float(c) for c in clipped]
+    [-1.0, 0.5]
     """
     # Not 0·τ: a threshold that moves is infinite at first.
     tau = ops.maximum(threshold, ops.zeros_like(threshold))
@@ -449,12 +485,27 @@ def linear_average(average: Array, x: Array, step: Array) -> Array:
         average: x̄ after k − 1 steps; any finite value when k = 1.
         x: x_{k−1}, the parameters before step k.
         step: k ≥ 1.
+
+    Example:
+
+    >>> from keras_acclip import rules
+    >>> first = rules.linear_average(0.0, 1.0, 1)
+    >>> first, rules.linear_average(first, 4.0, 2)  # (1·1 + 2·4)/3
+    (1.0, 3.0)
     """
     return average + (2 / (step + 1)) * (x - average)
 
 
 def projection_factor(norm: Array, radius: float, ops: Ops) -> Array:
-    """The factor that brings a point of this norm into the ball of this radius around 0."""
+    """The factor that brings a point of this norm into the ball of this radius around 0.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from keras_acclip import rules
+    >>> float(rules.projection_factor(ops.array(10.0), 5.0, ops))
+    0.5
+    """
     return ops.where(ops.isnan(norm), norm, _at_most(norm, 0 * norm + radius, ops))
 
 
@@ -465,6 +516,12 @@ def power_threshold(step: Array, scale: float, alpha: float) -> Array:
         step: k ≥ 1, a floating-point scalar.
         scale: The bound G or B of the gradient's α-moment.
         alpha: α in (1, 2].
+
+    Example:
+
+    >>> from keras_acclip import rules
+    >>> rules.power_threshold(4.0, scale=2.0, alpha=2.0)
+    4.0
     """
     return scale * step ** (1 / alpha)
 

@@ -61,6 +61,17 @@ class Moving(Protocol):
     """What an optimizer asks of a threshold that moves.
 
     A state is an array of the shape `(norms, width)`, 0 at first, in float32.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from keras_acclip import thresholds
+    >>> moving = thresholds.MovingQuantile(0.5, window=4, warmup=2)
+    >>> state = ops.zeros((1, moving.width))
+    >>> for norm in (1.0, 3.0):
+    ...     state = moving.updated(state, ops.array([norm]), ops)
+    >>> float(moving.thresholds(state, ops)[0])
+    2.0
     """
 
     @property
@@ -346,13 +357,27 @@ MOVING = (MovingMoment, MovingQuantile, ZScore)
 
 
 def serialize(threshold: Moving) -> dict[str, Any]:
-    """The config of a threshold that moves, for either version of Keras."""
+    """The config of a threshold that moves, for either version of Keras.
+
+    Example:
+
+    >>> from keras_acclip import thresholds
+    >>> thresholds.serialize(thresholds.ZScore(z=3.0))["config"]
+    {'z': 3.0, 'decay': 0.97, 'warmup': 25}
+    """
     name = type(threshold).__name__
     return {"class_name": name, "config": dataclasses.asdict(threshold)}  # type: ignore[call-overload]
 
 
 def deserialize(config: dict[str, Any]) -> Moving | None:
-    """The moving threshold that a config describes, or `None` if it describes something else."""
+    """The moving threshold that a config describes, or `None` if it describes something else.
+
+    Example:
+
+    >>> from keras_acclip import thresholds
+    >>> thresholds.deserialize(thresholds.serialize(thresholds.ZScore(z=3.0)))
+    ZScore(z=3.0, decay=0.97, warmup=25)
+    """
     for cls in MOVING:
         if config["class_name"] == cls.__name__:
             return cls(**config["config"])
@@ -396,7 +421,19 @@ def _masked_quantile(rows: Array, count: Array, q: float, ops: Ops) -> Array:
 
 
 class Constants(NamedTuple):
-    """A learning rate and a clipping threshold, floats or schedules, for `GClip` or `CClip`."""
+    """A learning rate and a clipping threshold, floats or schedules, for `GClip` or `CClip`.
+
+    Example:
+
+    >>> import keras_acclip
+    >>> from keras_acclip import thresholds
+    >>> constants = thresholds.nonconvex_constants(
+    ...     smoothness=1.0, sigma=0.5, alpha=2.0, steps=10_000, initial_gap=1.0
+    ... )
+    >>> optimizer = keras_acclip.GClip(**constants._asdict())
+    >>> constants.threshold
+    12.0
+    """
 
     learning_rate: Any
     threshold: Any
@@ -460,6 +497,12 @@ def balanced_threshold(
     """The τ at which Theorem 2's three error terms are equal: (σ^{3α}·K/(L·F₀))^{1/(3α−2)}.
 
     Arguments as in `nonconvex_constants`, unchecked.
+
+    Example:
+
+    >>> from keras_acclip import thresholds
+    >>> round(thresholds.balanced_threshold(1.0, 1.0, alpha=2.0, steps=10_000, initial_gap=1.0), 6)
+    10.0
     """
     power = 1 / (3 * alpha - 2)
     return sigma ** (3 * alpha * power) * (steps / (smoothness * initial_gap)) ** power

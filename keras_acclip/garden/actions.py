@@ -234,6 +234,16 @@ class MetricsAction:
         path: The file.
         kind: `"training"` or `"validation"`.
         step: The global step.
+
+    Example:
+
+    >>> import json, os, tempfile
+    >>> import tensorflow as tf
+    >>> from keras_acclip.garden import MetricsAction
+    >>> path = os.path.join(tempfile.mkdtemp(), "metrics.json")
+    >>> MetricsAction(path, "validation", tf.Variable(100))({"loss": tf.constant(2.5)})
+    >>> json.load(open(path))
+    {'validation': {'step': 100, 'loss': 2.5}}
     """
 
     def __init__(self, path: str, kind: str, step: tf.Variable) -> None:

@@ -10,7 +10,21 @@ import tensorflow as tf
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read, or cannot be written."""
+    """A checkpoint that cannot be read, or cannot be written.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> from keras_acclip.garden import CheckpointError, last_checkpoint
+    >>> folder = tempfile.mkdtemp()
+    >>> with open(os.path.join(folder, "checkpoint"), "w") as file:
+    ...     _ = file.write("half a line")
+    >>> try:
+    ...     last_checkpoint(folder)
+    ... except CheckpointError as error:
+    ...     print("cannot be read" in str(error))
+    True
+    """
 
 
 def last_checkpoint(model_dir: str | os.PathLike[str]) -> str | None:
@@ -24,6 +38,17 @@ def last_checkpoint(model_dir: str | os.PathLike[str]) -> str | None:
 
     Raises:
         CheckpointError: If a checkpoint is named, and cannot be read.
+
+    Example:
+
+    >>> import tempfile
+    >>> import tensorflow as tf
+    >>> from keras_acclip.garden import last_checkpoint
+    >>> folder = tempfile.mkdtemp()
+    >>> checkpoint = tf.train.Checkpoint(x=tf.Variable(1.0))
+    >>> saved = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=1).save()
+    >>> last_checkpoint(folder) == saved
+    True
     """
     state_file = os.path.join(model_dir, "checkpoint")
     if not tf.io.gfile.exists(state_file):

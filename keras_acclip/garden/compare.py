@@ -95,6 +95,15 @@ def curves(runs: Sequence[Run]) -> Figure:
     Returns:
         A figure; its lines differ by dash and marker as well as by colour. Its axes span a fifth
         of the curves' level, or ten percentage points, so that a small gap looks small.
+
+    Example:
+
+    >>> from keras_acclip.garden.compare import curves
+    >>> from keras_acclip.garden.summaries import Run
+    >>> train, validation = {"training_loss": {100: 5.0, 200: 4.0}}, {"validation_loss": {200: 4.1}}
+    >>> figure = curves([Run("acclip", {}, train, validation)])
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['training loss', 'validation loss']
     """
     from matplotlib.figure import Figure
 
@@ -131,7 +140,14 @@ def _widen(axes: Axes, least: float) -> None:
 
 
 def names(folders: Sequence[str | Path]) -> list[str]:
-    """What to call the runs: the directories' names, or their paths where names are alike."""
+    """What to call the runs: the directories' names, or their paths where names are alike.
+
+    Example:
+
+    >>> from keras_acclip.garden.compare import names
+    >>> names(["runs/adamw", "runs/acclip"]), names(["a/run", "b/run"])
+    (['adamw', 'acclip'], ['a/run', 'b/run'])
+    """
     last = [Path(folder).resolve().name for folder in folders]
     return last if len(set(last)) == len(last) else [str(folder) for folder in folders]
 

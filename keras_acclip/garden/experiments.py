@@ -48,6 +48,13 @@ class MaskedLMConfig(masked_lm.MaskedLMConfig):
         model: The encoder and its heads. A head with `inner_dim: null` has a hidden layer as wide
             as the encoder, so that one file sets a model for every task.
         scale_loss: Whether the gradient of several replicas is their mean, not their sum.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> config = experiments.MaskedLMConfig(scale_loss=False)
+    >>> config.model.cls_heads[0].name
+    'next_sentence'
     """
 
     model: bert.PretrainerConfig = dataclasses.field(
@@ -67,7 +74,18 @@ class MaskedLMConfig(masked_lm.MaskedLMConfig):
 
 @task_factory.register_task_cls(MaskedLMConfig)
 class MaskedLMTask(masked_lm.MaskedLMTask):
-    """The Model Garden's masked-LM task, with heads as wide as the encoder and a scaled loss."""
+    """The Model Garden's masked-LM task, with heads as wide as the encoder and a scaled loss.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> config = experiments.MaskedLMConfig()
+    >>> config.model.encoder.bert.override({"num_layers": 1, "hidden_size": 8, "vocab_size": 50})
+    >>> config.model.encoder.bert.override({"num_attention_heads": 2, "intermediate_size": 8})
+    >>> model = experiments.MaskedLMTask(config).build_model()
+    >>> sorted(model.output_shape)
+    ['encoder_outputs', 'mlm_logits', 'next_sentence', 'pooled_output', 'sequence_output']
+    """
 
     def build_model(self, params: bert.PretrainerConfig | None = None) -> tf_keras.Model:
         """Returns the pretraining model.
@@ -123,7 +141,16 @@ class MaskedLMTask(masked_lm.MaskedLMTask):
 
 @dataclasses.dataclass
 class SentencePredictionConfig(sentence_prediction.SentencePredictionConfig):
-    """Config of the Model Garden's sentence prediction, whose numbers are compared one by one."""
+    """Config of the Model Garden's sentence prediction, whose numbers are compared one by one.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> config = experiments.SentencePredictionConfig()
+    >>> config.override({"model": {"num_classes": 2}})
+    >>> config.model.num_classes
+    2
+    """
 
 
 @task_factory.register_task_cls(SentencePredictionConfig)
@@ -132,6 +159,17 @@ class SentencePredictionTask(sentence_prediction.SentencePredictionTask):
 
     The Model Garden's subtracts every label of a batch from every prediction, so that its models
     learn the labels' mean.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from keras_acclip.garden import experiments
+    >>> config = experiments.SentencePredictionConfig()
+    >>> config.override({"model": {"num_classes": 1}})  # Numbers are predicted.
+    >>> task = experiments.SentencePredictionTask(config)
+    >>> labels = {task.label_field: tf.constant([1.0, 2.0])}
+    >>> float(task.build_losses(labels, tf.constant([[1.0], [4.0]])))  # (0² + 2²)/2
+    2.0
     """
 
     def build_losses(
@@ -178,7 +216,15 @@ def _with_our_optimizers(
 
 @_experiment("acclip/bert_pretraining")
 def bert_pretraining() -> config_definitions.ExperimentConfig:
-    """BERT's masked-LM and next-sentence pretraining, from TFRecords (Devlin et al., 2019)."""
+    """BERT's masked-LM and next-sentence pretraining, from TFRecords (Devlin et al., 2019).
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_pretraining()
+    >>> experiment.trainer.optimizer_config.optimizer.type
+    'acclip'
+    """
     experiment = exp_factory.get_exp_config("bert/pretraining")
     data = experiment.task
     experiment.task = MaskedLMConfig(
@@ -193,6 +239,14 @@ def bert_pretraining_text() -> config_definitions.ExperimentConfig:
 
     `input_path` names TFRecords of `tf.train.Example`s with a field `text`, a document each, its
     sentences on lines; `vocab_file_path` the vocabulary.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_pretraining_text()
+    >>> experiment.override({"task": {"train_data": {"vocab_file_path": "data/vocab.txt"}}})
+    >>> experiment.task.train_data.vocab_file_path
+    'data/vocab.txt'
     """
     experiment = exp_factory.get_exp_config("bert/text_wiki_pretraining")
     experiment.runtime.enable_xla = True
@@ -205,13 +259,31 @@ def bert_pretraining_text() -> config_definitions.ExperimentConfig:
 
 @_experiment("acclip/bert_squad")
 def bert_squad() -> config_definitions.ExperimentConfig:
-    """Extractive question answering on SQuAD, as in the BERT paper (Devlin et al., 2019)."""
+    """Extractive question answering on SQuAD, as in the BERT paper (Devlin et al., 2019).
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_squad()
+    >>> experiment.override({"task": {"init_checkpoint": "runs/pretrained"}})
+    >>> experiment.task.init_checkpoint
+    'runs/pretrained'
+    """
     return _with_our_optimizers(exp_factory.get_exp_config("bert/squad"), "squad")
 
 
 @_experiment("acclip/bert_sentence_prediction")
 def bert_sentence_prediction() -> config_definitions.ExperimentConfig:
-    """Classification of a sentence or a pair; set `num_classes`, steps and warm-up for the data."""
+    """Classification of a sentence or a pair; set `num_classes`, steps and warm-up for the data.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_sentence_prediction()
+    >>> experiment.override({"task": {"model": {"num_classes": 2}}})
+    >>> experiment.task.model.num_classes
+    2
+    """
     experiment = exp_factory.get_exp_config("bert/sentence_prediction")
     data = experiment.task
     experiment.task = SentencePredictionConfig(
@@ -234,7 +306,16 @@ def bert_sentence_prediction() -> config_definitions.ExperimentConfig:
 
 @_experiment("acclip/resnet_imagenet")
 def resnet_imagenet() -> config_definitions.ExperimentConfig:
-    """ResNet-50 on ImageNet: the Model Garden's model, data and 90 epochs, linearly decayed."""
+    """ResNet-50 on ImageNet: the Model Garden's model, data and 90 epochs, linearly decayed.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.resnet_imagenet()
+    >>> experiment.override({"trainer": {"optimizer_config": {"optimizer": {"type": "sgd"}}}})
+    >>> experiment.trainer.optimizer_config.optimizer.type
+    'sgd'
+    """
     experiment = exp_factory.get_exp_config("resnet_imagenet")
     steps = experiment.trainer.train_steps
     experiment = _with_our_optimizers(experiment)

@@ -50,6 +50,18 @@ class Advice:
         batches: With how many batches, all told, an undecided sample would more likely be decided;
             `None` where it is decided, or there are more already than was measured with.
         text: The advice, how it was reached and how sure it is.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import NoiseSample
+    >>> norms = np.random.default_rng(0).pareto(1.5, 1000) + 1
+    >>> sample = NoiseSample(norms, norms, norms, np.full(1000, 8), mean_gradient_norm=1.0)
+    >>> advice = sample.advice()
+    >>> advice.label, round(advice.threshold, 2)
+    ('heavy-tailed', 1.23)
+    >>> print(advice.text.splitlines()[0][:24])
+    Heavy-tailed noise: clip
     """
 
     label: str

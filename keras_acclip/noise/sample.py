@@ -68,6 +68,15 @@ class NoiseSample:
         step: Training steps that the model had taken; -1 if unknown.
         interrupted: Whether the measurement was interrupted.
         settings: How it was taken: the arguments of `measure_noise`, and the method used.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import NoiseSample
+    >>> norms = np.random.default_rng(0).pareto(1.5, 1000) + 1
+    >>> sample = NoiseSample(norms, norms, norms, np.full(1000, 8), mean_gradient_norm=1.0)
+    >>> len(sample), sample.classify().label
+    (1000, 'heavy-tailed')
     """
 
     norms: np.ndarray
@@ -251,9 +260,9 @@ class NoiseSample:
         """Says what the noise suggests for training, and how sure that is.
 
         The threshold is a quantile of the measured gradient norms, 25%, or 90% where the noise is
-        concentrated: on problems with known noise that came within 10% of the best of a grid. What
-        is said of the batch rests on `noise_scale`. The constants of Theorem 2 stand in the last
-        line; they hold for the worst function.
+        concentrated; `docs/results/clipping_advice.md` has how near that comes to the best. What is
+        said of the batch rests on `noise_scale`. The constants of Theorem 2 stand in the last line;
+        they hold for the worst function.
 
         Args:
             steps: K of Theorem 2, the number of steps that will be taken. Defaults to 10,000.

@@ -24,6 +24,15 @@ class NoiseScale:
         trace: tr Σ, the variance of ONE example's gradient, in the gradient's units squared.
         squared_gradient: ‖∇f‖² without the part that the noise adds to ‖ḡ‖²; may be below 0.
         unit: `"examples"`, `"tokens"`, or `"batches"` where their size is unknown.
+
+    Example:
+
+    >>> from keras_acclip.noise.scale import NoiseScale
+    >>> scale = NoiseScale(value=64.0, low=32.0, high=128.0, trace=64.0, squared_gradient=1.0)
+    >>> print(scale)
+    64 examples (95% interval 32 to 128)
+    >>> scale.per_token(128).short
+    '8.19e+03 tokens'
     """
 
     value: float

@@ -30,6 +30,16 @@ class Record(NamedTuple):
             coordinates.
         observed_steps: Steps that were taken and looked at: all whose gradient was finite, or one
             in `optimizer.record_every`.
+
+    Example:
+
+    >>> import keras
+    >>> import keras_acclip
+    >>> optimizer = keras_acclip.GClip(0.1, threshold=1.0)
+    >>> optimizer.apply([keras.ops.array([3.0, 4.0])], [keras.Variable([0.0, 0.0])])
+    >>> clipping = optimizer.clipping
+    >>> int(clipping.clipped_steps), float(clipping.mean_norm), float(clipping.threshold)
+    (1, 5.0, 1.0)
     """
 
     steps: Array

@@ -37,12 +37,30 @@ _PIECES_PER_FILE = 100
 
 
 class TextError(ValueError):
-    """A text that can't be trained on; the message names the file and says why."""
+    """A text that can't be trained on; the message names the file and says why.
+
+    Example:
+
+    >>> from keras_acclip.text.corpus import TextError, text_files
+    >>> try:
+    ...     text_files(["missing.txt"])
+    ... except TextError as error:
+    ...     print(error)
+    missing.txt: no such file
+    """
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents to train on and documents held out, in a fixed order."""
+    """Documents to train on and documents held out, in a fixed order.
+
+    Example:
+
+    >>> from keras_acclip.text.corpus import Corpus
+    >>> corpus = Corpus("mine", train=("A cat sat.", "It slept."), validation=("A dog ran.",))
+    >>> len(corpus.train), len(corpus.fingerprint)
+    (2, 16)
+    """
 
     name: str
     train: tuple[str, ...]
@@ -77,6 +95,14 @@ def embedded_corpus(cache_dir: str | Path, packages: Sequence[str] = PACKAGES) -
 
     Raises:
         TextError: If one of the packages is not installed.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_acclip.text.corpus import embedded_corpus
+    >>> corpus = embedded_corpus(tempfile.mkdtemp(), packages=["yaml"])
+    >>> len(corpus.train) > len(corpus.validation) > 0
+    True
     """
     path = Path(cache_dir) / f"docstrings-{cache_key(versions(packages))}.json.gz"
     if path.exists():
@@ -125,6 +151,17 @@ def text_files(
     Raises:
         TextError: If files are missing, empty, not text, or not gzip files though named `.gz`; the
             message names them all.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.text.corpus import text_files
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.txt").write_text("A cat sat.")
+    >>> _ = (folder / "b.txt").write_text("A dog ran.")
+    >>> text_files([folder / "a.txt"], [folder / "b.txt"]).train
+    ('A cat sat.',)
     """
     texts = read_texts(patterns, skip_unusable)
     name = shorten(texts)
@@ -305,6 +342,13 @@ def excerpt(corpus: Corpus, characters: int) -> Corpus:
 
     Returns:
         The documents, in the order that they had.
+
+    Example:
+
+    >>> from keras_acclip.text.corpus import Corpus, excerpt
+    >>> corpus = Corpus("mine", train=("A cat sat.",) * 10, validation=("A dog ran.",))
+    >>> len(excerpt(corpus, 25).train)
+    3
     """
     return Corpus(
         name=f"{characters:,} characters of {corpus.name}",

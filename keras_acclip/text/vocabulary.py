@@ -13,7 +13,21 @@ _SAMPLE = 2_500_000  # characters
 
 
 class VocabularyError(ValueError):
-    """A vocabulary that BERT can't use; the message names the file and the line."""
+    """A vocabulary that BERT can't use; the message names the file and the line.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.text.vocabulary import VocabularyError, read_vocabulary
+    >>> path = Path(tempfile.mkdtemp(), "vocab.txt")
+    >>> _ = path.write_text("[PAD]\\n[UNK]\\n[CLS]\\n[SEP]\\ncat\\n")
+    >>> try:
+    ...     read_vocabulary(path)
+    ... except VocabularyError as error:
+    ...     print(str(error).partition(": ")[2])
+    the vocabulary lacks [MASK]
+    """
 
 
 def learn_vocabulary(documents: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
@@ -30,6 +44,13 @@ def learn_vocabulary(documents: Iterable[str], size: int, lower_case: bool = Tru
 
     Returns:
         The tokens, `SPECIAL_TOKENS` first. A token's id is its place in the list.
+
+    Example:
+
+    >>> from keras_acclip.text.vocabulary import learn_vocabulary
+    >>> tokens = learn_vocabulary(["the cat sat on the mat"] * 20, size=50)
+    >>> tokens[:5]
+    ['[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]']
     """
     try:
         import tensorflow as tf
@@ -70,6 +91,16 @@ def read_vocabulary(path: str | Path) -> list[str]:
         VocabularyError: If the file can't be read, is not UTF-8, has an empty line or a token
             twice, lacks one of `SPECIAL_TOKENS`, or does not start with [PAD], whose id BERT's
             data take to be 0.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.text.vocabulary import read_vocabulary
+    >>> path = Path(tempfile.mkdtemp(), "vocab.txt")
+    >>> _ = path.write_text("[PAD]\\n[UNK]\\n[CLS]\\n[SEP]\\n[MASK]\\ncat\\n")
+    >>> read_vocabulary(path)[-1]
+    'cat'
     """
     path = Path(path)
     try:

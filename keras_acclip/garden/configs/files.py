@@ -8,7 +8,14 @@ _FOLDER = Path(__file__).parents[1] / "yaml"
 
 
 def shipped() -> list[str]:
-    """Returns the bare names of the YAML files in this package, sorted."""
+    """Returns the bare names of the YAML files in this package, sorted.
+
+    Example:
+
+    >>> from keras_acclip.garden import configs
+    >>> configs.shipped()[:3]
+    ['acclip', 'adamw', 'bert_base_12l']
+    """
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
@@ -31,6 +38,13 @@ def find(config_file: str) -> str:
 
     Raises:
         FileNotFoundError: If it is a bare name, and there is no such file anywhere.
+
+    Example:
+
+    >>> import os
+    >>> from keras_acclip.garden import configs
+    >>> os.path.basename(configs.find("bert_tiny"))
+    'bert_tiny.yaml'
     """
     path = Path(config_file)
     if path.is_file() or len(path.parts) > 1 or "://" in config_file:

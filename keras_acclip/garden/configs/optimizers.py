@@ -50,6 +50,15 @@ class ACClipConfig(_ClippedConfig):
         epsilon: Added to denominators, in the gradient's units.
         alpha: Order, in [1, 2], of the moment that the threshold follows.
         step_size: `"moment"`, `"rms"` or `"constant"`.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_pretraining()
+    >>> optimizer = experiment.trainer.optimizer_config.optimizer
+    >>> optimizer.override({"type": "acclip", "acclip": {"alpha": 1.5}})
+    >>> type(optimizer.acclip).__name__, optimizer.acclip.alpha
+    ('ACClipConfig', 1.5)
     """
 
     name: str = "ACClip"
@@ -116,6 +125,14 @@ class MovingConfig(oneof.OneOfConfig):
         moment: MovingMoment.
         quantile: MovingQuantile.
         z_score: ZScore.
+
+    Example:
+
+    >>> from keras_acclip.garden.configs import GClipConfig
+    >>> config = GClipConfig()
+    >>> config.moving.override({"type": "quantile", "quantile": {"q": 0.5}})
+    >>> config.moving.get()
+    MovingQuantileConfig(q=0.5, window=128, warmup=10)
     """
 
     type: str | None = None
@@ -147,6 +164,15 @@ class GClipConfig(_ThresholdConfig):
 
     Attributes:
         name: Name of the optimizer.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_pretraining()
+    >>> optimizer = experiment.trainer.optimizer_config.optimizer
+    >>> optimizer.override({"type": "gclip", "gclip": {"threshold": 0.5, "momentum": 0.9}})
+    >>> type(optimizer.gclip).__name__, optimizer.gclip.threshold
+    ('GClipConfig', 0.5)
     """
 
     name: str = "GClip"
@@ -158,6 +184,15 @@ class CClipConfig(_ThresholdConfig):
 
     Attributes:
         name: Name of the optimizer.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_pretraining()
+    >>> optimizer = experiment.trainer.optimizer_config.optimizer
+    >>> optimizer.override({"type": "cclip", "cclip": {"threshold": 0.01, "momentum": 0.9}})
+    >>> type(optimizer.cclip).__name__, optimizer.cclip.threshold
+    ('CClipConfig', 0.01)
     """
 
     name: str = "CClip"
@@ -200,6 +235,15 @@ class ClipConfig(optimizer_config.BaseOptimizerConfig):
         by: `"global"`, `"variable"` or `"coordinate"`.
         skip_nonfinite: Whether a step whose gradient is not finite changes nothing.
         jit_compile: Whether the whole step runs as one XLA computation.
+
+    Example:
+
+    >>> from keras_acclip.garden import experiments
+    >>> experiment = experiments.bert_pretraining()
+    >>> optimizer = experiment.trainer.optimizer_config.optimizer
+    >>> optimizer.override({"type": "clip", "clip": {"optimizer": {"type": "adamw"}}})
+    >>> type(optimizer.clip).__name__, optimizer.clip.optimizer.type
+    ('ClipConfig', 'adamw')
     """
 
     name: str = "Clip"

@@ -34,6 +34,12 @@ class Sentences:
 
     Raises:
         ValueError: If `seq_length` is below 8.
+
+    Example:
+
+    >>> from keras_acclip.garden.data import Sentences
+    >>> Sentences(seq_length=64)
+    Sentences(seq_length=64, lower_case=True, seed=12345)
     """
 
     seq_length: int = 128
@@ -91,6 +97,25 @@ def make_sentence_data(
         DataError: If a file can't be used, a dev label is none of the training's, or the output
             can't be written or gets other data.
         keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.garden.data import make_sentence_data
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> tokens = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "good", "bad", "film"]
+    >>> _ = (folder / "vocab.txt").write_text("\\n".join(tokens))
+    >>> for name in ("train.tsv", "dev.tsv"):
+    ...     _ = (folder / name).write_text("text\\tlabel\\ngood film\\tyes\\nbad film\\tno\\n")
+    >>> make_sentence_data(
+    ...     folder / "train.tsv",
+    ...     folder / "dev.tsv",
+    ...     vocab=folder / "vocab.txt",
+    ...     output=folder / "data",
+    ...     processes=1,
+    ... )
+    {'train': 2, 'dev': 2, 'classes': 2}
     """
     output, sentences = Path(output), sentences or Sentences()
     named = ", ".join(map(repr, text_fields))

@@ -65,6 +65,20 @@ def make_pretraining_data(
         DataError: If the output can't be written, or holds or gets other data; if a part of the
             corpus is too short for an example; or if there are fewer than two documents a shard.
         keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_acclip.garden.data import Recipe, make_pretraining_data
+    >>> from keras_acclip.text.corpus import Corpus
+    >>> text = "A cat sat on the mat. It slept there all day. The dog of the house looked on."
+    >>> corpus = Corpus("cats", (text, text.replace("cat", "bird")), (text, text))
+    >>> made = make_pretraining_data(
+    ...     corpus, tempfile.mkdtemp(), vocab_size=60, recipe=Recipe(seq_length=16), processes=1
+    ... )
+    vocabulary: learning at most 60 tokens
+    >>> made["train"] > 0
+    True
     """
     output, recipe = Path(output), recipe or Recipe()
     given = check_vocabulary(vocab, vocab_size)

@@ -221,6 +221,21 @@ def make_questions(
 
     Raises:
         DataError: If the text answers no question, or the output can't be written.
+
+    Example:
+
+    >>> import tempfile
+    >>> from keras_acclip.garden.data import make_questions
+    >>> from keras_acclip.text.corpus import Corpus
+    >>> text = (
+    ...     "The cat is a small animal of the house, which sleeps by day. When it rains, it "
+    ...     "stays where the stove is warm, and looks at the wet garden for a long time. In the "
+    ...     "morning it waits at the door, for someone will come with a bowl of warm milk. "
+    ...     "Nobody has taught it that."
+    ... )
+    >>> corpus = Corpus("animals", (text,), (text.replace("cat", "hedgehog"),))
+    >>> make_questions(corpus, tempfile.mkdtemp())
+    {'train questions': 1, 'dev questions': 1}
     """
     train = _gather("train", corpus.train, train_questions, seed, frozenset())
     dev = _gather("dev", corpus.validation, dev_questions, seed, train.statements)

@@ -26,6 +26,12 @@ class Recipe:
 
     Raises:
         ValueError: If a value is out of its range.
+
+    Example:
+
+    >>> from keras_acclip.garden.data import Recipe
+    >>> Recipe(seq_length=512).max_predictions_per_seq
+    77
     """
 
     seq_length: int = 128

@@ -54,6 +54,18 @@ def sentence_files(
     Raises:
         keras_acclip.text.corpus.TextError: If files are missing, empty or not text; the
             message names them all.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.garden.data import sentence_files
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "train.txt").write_text("A cat sat.\\nIt slept.\\n\\nA dog ran.\\n")
+    >>> _ = (folder / "dev.txt").write_text("A bird flew.\\n")
+    >>> corpus = sentence_files([folder / "train.txt"], [folder / "dev.txt"])
+    >>> len(corpus.train), len(corpus.validation)
+    (2, 1)
     """
     found = texts.read_texts(patterns, skip_unusable)
     train = _documents(found.values())

@@ -23,7 +23,17 @@ _Task = TypeVar("_Task")
 
 
 class DataError(ValueError):
-    """Data that can't be made; the message names the file and the place."""
+    """Data that can't be made; the message names the file and the place.
+
+    Example:
+
+    >>> from keras_acclip.garden.data import DataError, read_squad
+    >>> try:
+    ...     read_squad("missing.json")
+    ... except DataError as error:
+    ...     print(error)
+    missing.json: can't be read: No such file or directory
+    """
 
 
 class Faults(list[Exception]):

@@ -38,6 +38,12 @@ class Windows:
 
     Raises:
         ValueError: If a value is not above 0, or leaves no room for the context.
+
+    Example:
+
+    >>> from keras_acclip.garden.data import Windows
+    >>> Windows(seq_length=128)
+    Windows(seq_length=128, query_length=64, doc_stride=128, lower_case=True)
     """
 
     seq_length: int = 384
@@ -94,6 +100,29 @@ def make_squad_data(
         DataError: If a file is not SQuAD v1.1, or the output can't be written or gets other data;
             of several such files the message names all.
         keras_acclip.text.vocabulary.VocabularyError: If the vocabulary file can't be used.
+
+    Example:
+
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.garden.data import make_squad_data
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> answer = {"text": "A cat", "answer_start": 0}
+    >>> question = {"id": "1", "question": "Who sat?", "answers": [answer]}
+    >>> articles = [{"title": "cats", "paragraphs": [{"context": "A cat sat.", "qas": [question]}]}]
+    >>> for name in ("train.json", "dev.json"):
+    ...     _ = (folder / name).write_text(json.dumps({"version": "1.1", "data": articles}))
+    >>> tokens = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "a", "cat", "sat", ".", "who", "?"]
+    >>> _ = (folder / "vocab.txt").write_text("\\n".join(tokens))
+    >>> made = make_squad_data(
+    ...     folder / "train.json",
+    ...     folder / "dev.json",
+    ...     vocab=folder / "vocab.txt",
+    ...     output=folder / "data",
+    ...     processes=1,
+    ... )
+    >>> made["train"], made["dev questions"]
+    (1, 1)
     """
     output, windows = Path(output), windows or Windows()
     with shards.together() as faults:

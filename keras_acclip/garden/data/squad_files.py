@@ -29,6 +29,19 @@ def read_squad(
     Raises:
         DataError: If the file can't be read, is not JSON or not in SQuAD's form, has no question, a
             question's id twice, or an answer that does not stand in its context where it says.
+
+    Example:
+
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> from keras_acclip.garden.data import read_squad
+    >>> answer = {"text": "A cat", "answer_start": 0}
+    >>> question = {"id": "1", "question": "Who sat?", "answers": [answer]}
+    >>> articles = [{"title": "cats", "paragraphs": [{"context": "A cat sat.", "qas": [question]}]}]
+    >>> path = Path(tempfile.mkdtemp(), "train.json")
+    >>> _ = path.write_text(json.dumps({"version": "1.1", "data": articles}))
+    >>> read_squad(path)[0]["title"]
+    'cats'
     """
     path = Path(path)
     try:

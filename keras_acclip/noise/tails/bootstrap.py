@@ -32,6 +32,15 @@ class Interval(NamedTuple):
     Attributes:
         low: Lower end.
         high: Upper end.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import tails
+    >>> norms = np.random.default_rng(0).pareto(1.5, 1000) + 1
+    >>> interval = tails.bootstrap_interval(norms, resamples=100)
+    >>> interval.low < interval.high
+    True
     """
 
     low: float

@@ -27,6 +27,14 @@ class HillPlot:
         low: Lower end of its confidence interval at a given `k`.
         high: Upper end of its confidence interval at a given `k`.
         threshold: The norm above which the `k` largest lie, in the sample's unit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import tails
+    >>> plot = tails.hill_plot(np.random.default_rng(0).pareto(1.5, 1000) + 1, points=50)
+    >>> bool(plot.low[-1] < plot.alpha[-1] < plot.high[-1])
+    True
     """
 
     k: np.ndarray

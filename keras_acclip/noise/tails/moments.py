@@ -20,6 +20,12 @@ class Estimate(NamedTuple):
     Attributes:
         value: The estimate.
         stderr: Its standard error, in the same unit.
+
+    Example:
+
+    >>> from keras_acclip.noise import tails
+    >>> round(tails.kurtosis([1.0, 2.0, 3.0, 4.0]).value, 6)
+    -1.2
     """
 
     value: float
@@ -34,6 +40,13 @@ class VarianceGrowth:
         sizes: Sample sizes 2, 3, …, n; shape `(n - 1,)`.
         variances: Unbiased variance of the first `sizes[j]` norms in order i, in the sample's unit
             squared; shape `(orders, n - 1)`. All orders end at the same value.
+
+    Example:
+
+    >>> from keras_acclip.noise import tails
+    >>> growth = tails.variance_growth([1.0, 2.0, 3.0], orders=2)
+    >>> growth.sizes.tolist(), growth.variances[:, -1].tolist()
+    ([2, 3], [1.0, 1.0])
     """
 
     sizes: np.ndarray

@@ -46,6 +46,15 @@ class Reference:
         sample_quantiles: The sorted sample; shape `(n,)`.
         reference_quantiles: The law's quantiles at (i − ½)/n; shape `(n,)`. With
             `sample_quantiles`, the data of a quantile-quantile plot.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import tails
+    >>> norms = np.linalg.norm(np.random.default_rng(0).normal(size=(500, 10)), axis=1)
+    >>> reference = tails.gaussian_reference(norms)
+    >>> reference.family, round(reference.dimension)
+    ('gaussian', 10)
     """
 
     family: str

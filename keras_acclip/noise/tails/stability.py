@@ -20,6 +20,14 @@ class StableIndex:
         alpha: Index in (0, 2]; 2 is Gaussian. An estimate beyond 2 is given as 2.
         stderr: Standard error of `alpha`.
         block: How many terms each sum has.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import tails
+    >>> index = tails.stable_index(np.random.default_rng(0).normal(size=2000))
+    >>> abs(index.alpha - 2) < 0.2
+    True
     """
 
     alpha: float

@@ -38,6 +38,14 @@ class TailEstimate:
         high: Upper end of the confidence interval of `alpha`.
         k: How many of the largest norms the estimate rests on.
         threshold: The norm above which those `k` lie, in the sample's unit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import tails
+    >>> estimate = tails.hill(np.random.default_rng(0).pareto(1.5, 1000) + 1)
+    >>> estimate.low < 1.5 < estimate.high
+    True
     """
 
     alpha: float

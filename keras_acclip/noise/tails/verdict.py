@@ -40,6 +40,17 @@ class Verdict:
         fit: p-value of that fit to the far tail; see `fit_p_value`.
         end: p-value of the largest norm, for a power law; see `end_p_value`.
         trend: p-value of a trend along the sample; see `trend_p_value`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_acclip.noise import tails
+    >>> verdict = tails.classify(np.random.default_rng(0).pareto(1.5, 1000) + 1)
+    >>> verdict.label
+    'heavy-tailed'
+    >>> index, low, high = verdict.tail_index
+    >>> low < 1.5 < high
+    True
     """
 
     label: str
