@@ -19,7 +19,10 @@ from keras_acclip.noise.sample import LEAST_DISTINCT, NoiseSample
 from keras_acclip.noise.sketch import CountSketch
 
 Method: TypeAlias = Literal["sketch", "exact"]
+"""How noise norms are taken: from sketches of the gradients in one pass, or exactly in two."""
+
 Remainder: TypeAlias = Literal["drop", "weight"]
+"""What becomes of batches of another size than the first: left out, or counted by their size."""
 T = TypeVar("T")
 
 METHODS = ("sketch", "exact")

@@ -41,7 +41,10 @@ else:
 ops: Ops = keras_ops
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule | Callable[[], Any]
+"""A number, a schedule of Keras, or a function without arguments that returns the number."""
+
 Threshold = float | Schedule | thresholds.Moving | dict[str, Any]
+"""A number, a schedule of the steps taken, a threshold that moves, or a dict of the first two."""
 
 
 class RuleOptimizer(keras.optimizers.Optimizer):

@@ -20,6 +20,8 @@ from keras_acclip.optimizers.step import (
 from keras_acclip.thresholds import Moving
 
 By = Literal["global", "variable", "coordinate"]
+"""What one norm is of: all variables together, each variable, or each coordinate."""
+
 BY = ("global", "variable", "coordinate")
 
 

@@ -29,7 +29,10 @@ from keras_acclip.tf_keras.legacy_names import LegacyNames
 
 Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
 LearningRate = float | Schedule
+"""A number, or a schedule of `tf_keras`."""
+
 Threshold = float | Schedule | thresholds.Moving | dict[str, Any]
+"""A number, a schedule of the steps taken, a threshold that moves, or a dict of the first two."""
 
 
 class RuleOptimizer(LegacyNames, tf_keras.optimizers.Optimizer):
