@@ -115,3 +115,10 @@ def representable(name: str, value: float, dtype: str) -> float:
         f"Argument `{name}` must be representable in {dtype}, from {low:.3g} to {high:.3g}. "
         f"Received: {name}={value!r}"
     )
+
+
+def unmade(given: object, other: str) -> str:
+    """What was given in the place of an object: its name, its class, or something else."""
+    if isinstance(given, str | type):
+        return f"its {'name' if isinstance(given, str) else 'class'}"
+    return other

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import TYPE_CHECKING
 
 import wrapt
@@ -34,9 +35,14 @@ if TYPE_CHECKING:
     from keras_acclip.garden.trainer import Trainer as Trainer
 
 if importlib.util.find_spec("official") is None:
-    raise ImportError(
+    _NEEDED = (
         "keras_acclip.garden needs the TensorFlow Model Garden: pip install 'keras-acclip[garden]'"
     )
+    # What Python calls the program while it looks for the module of `python -m`.
+    if sys.argv[:1] == ["-m"]:
+        print(f"error: {_NEEDED}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(_NEEDED)
 
 
 @wrapt.when_imported("official.modeling.optimization")

@@ -133,7 +133,10 @@ def check_schedule(trainer: config_definitions.TrainerConfig) -> None:
                     f"number. Received: {value}"
                 )
     if missing:
-        raise ExperimentError(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set")
+        raise ExperimentError(
+            f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set. The experiment "
+            "leaves it to you: --params_override, or a --config_file"
+        )
 
 
 def _numbers(values: Any, at: str = "") -> Iterator[tuple[str, float]]:

@@ -19,6 +19,7 @@ QUANTILES = {"heavy-tailed": 0.25, "undecided": 0.25, "concentrated": 0.9}
 
 _SHOWN = (0.1, 0.25, 0.5, 0.9)
 _LEAST_ORDER = 1.1
+_FARTHEST = 1e3  # Times the largest norm: a threshold beyond it tells nothing.
 # Sizes at which more laws are told apart; docs/results/tail_verdicts has the shares.
 _DECIDING_SIZES = (256, 1000, 5000)
 
@@ -159,8 +160,10 @@ def _on_rate(verdict: Verdict) -> str:
     if verdict.label == "concentrated":
         return "Learning rate: with a threshold that seldom binds, the one that you train with."
     return (
-        "Learning rate: begin with the one that you train with, and try up to 32 times it, by "
-        "factors of 2: a clipped step bears more, and is no longer than rate times threshold."
+        "Learning rate: with GClip, or Clip around SGD, begin with the one that you train with, "
+        "and try up to 32 times it, by factors of 2: a clipped step bears more, and is no longer "
+        "than rate times threshold. Adam and the like, which divide by the gradient's size, keep "
+        "theirs."
     )
 
 
@@ -219,12 +222,12 @@ def _theory(
     gap = initial_gap
     if gap is None:
         gap = max(float(np.mean(sample.losses)), float(np.finfo(np.float32).eps))
-    # Near order 1 the theorem's threshold is past all numbers; the arguments are checked still.
+    # Near order 1 the theorem's threshold is past all use; the arguments are checked still.
     told = order >= _LEAST_ORDER
     rate, threshold = thresholds.nonconvex_constants(
         smoothness, sigma if told else 1.0, order if told else 2.0, steps, gap
     )
-    if not told:
+    if not told or threshold > _FARTHEST * float(np.max(sample.gradient_norms)):
         return ""
     return (
         f"Theory: for the worst function with L = {smoothness:g}"

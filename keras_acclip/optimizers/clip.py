@@ -341,9 +341,9 @@ class Clip(keras.optimizers.Optimizer):
 def _check_inner(optimizer: Any) -> None:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
-            "Argument `optimizer` must be a Keras 3 optimizer, not one of Keras 2 (tf_keras). "
-            f"Received: optimizer={optimizer!r} (of type "
-            f"{type(optimizer).__name__})"
+            "Argument `optimizer` must be a Keras 3 optimizer, made, such as "
+            f"keras.optimizers.AdamW(3e-4), not {arguments.unmade(optimizer, 'one of Keras 2')}. "
+            f"Received: optimizer={optimizer!r} (of type {type(optimizer).__name__})"
         )
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(

@@ -37,9 +37,17 @@ class Record(NamedTuple):
     >>> import keras_acclip
     >>> optimizer = keras_acclip.GClip(0.1, threshold=1.0)
     >>> optimizer.apply([keras.ops.array([3.0, 4.0])], [keras.Variable([0.0, 0.0])])
-    >>> clipping = optimizer.clipping
-    >>> int(clipping.clipped_steps), float(clipping.mean_norm), float(clipping.threshold)
-    (1, 5.0, 1.0)
+    >>> print(optimizer.clipping)
+    steps: 1
+    clipped_steps: 1
+    skipped_steps: 0
+    mean_norm: 5
+    largest_norm: 5
+    threshold: 1
+    share: 1
+    observed_steps: 1
+    >>> float(optimizer.clipping.mean_norm)
+    5.0
     """
 
     steps: Array
@@ -50,6 +58,14 @@ class Record(NamedTuple):
     threshold: Array
     share: Array
     observed_steps: Array
+
+    def __str__(self) -> str:
+        """Its numbers, a line each; where they have no values yet, in a graph, the tensors."""
+        try:
+            values = [float(value) for value in self]
+        except (TypeError, ValueError, RuntimeError):
+            return repr(self)
+        return "\n".join(f"{name}: {x:.6g}" for name, x in zip(self._fields, values, strict=True))
 
 
 class Kept(NamedTuple):

@@ -390,11 +390,14 @@ def _is_legacy(optimizer: Any) -> bool:
     return isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer)
 
 
+KERAS_3 = "one of Keras 3, for which there is keras_acclip.Clip"
+
+
 def _check_inner(optimizer: Any) -> None:
     if not isinstance(optimizer, tf_keras.optimizers.Optimizer) and not _is_legacy(optimizer):
         raise TypeError(
-            "Argument `optimizer` must be an optimizer of tf_keras, not one of Keras 3, for which "
-            "there is keras_acclip.Clip. "
+            "Argument `optimizer` must be an optimizer of tf_keras, made, such as "
+            f"tf_keras.optimizers.AdamW(3e-4), not {arguments.unmade(optimizer, KERAS_3)}. "
             f"Received: optimizer={optimizer!r} (of type {type(optimizer).__name__})"
         )
     if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_acclip
 from keras_acclip.thresholds import MovingMoment, MovingQuantile, ZScore
@@ -144,6 +145,11 @@ def test_before_the_first_step(version):
     optimizer = version.GClip(0.1, MovingQuantile())
     assert float(optimizer.threshold) == np.inf
     assert [float(n) for n in optimizer.clipping] == [0.0] * 8
+    lines = str(optimizer.clipping).splitlines()
+    assert lines == [f"{name}: 0" for name in optimizer.clipping._fields]
+    in_a_graph = []
+    tf.function(lambda: in_a_graph.append(str(optimizer.clipping)))()
+    assert "Tensor" in in_a_graph[0]
     optimizer.build(version.make_variables([np.zeros(3, "float32")]))
     assert float(optimizer.threshold) == np.inf
     with pytest.raises(TypeError, match=r"that moves.*Received: threshold="):

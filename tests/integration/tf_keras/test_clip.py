@@ -210,8 +210,13 @@ def test_setters_reach_the_optimizer():
 
 
 def test_what_can_not_go_inside():
-    for wrong in ("adam", keras_acclip.ACClip()):
-        with pytest.raises(TypeError, match=r"`optimizer` must be an optimizer of tf_keras"):
+    for wrong, instead in (
+        ("adam", "its name"),
+        (tf_keras.optimizers.Adam, "its class"),
+        (keras_acclip.ACClip(), "one of Keras 3, for which there is keras_acclip.Clip"),
+    ):
+        match = rf"`optimizer` must be an optimizer of tf_keras, made, .*, not {instead}"
+        with pytest.raises(TypeError, match=match):
             Clip(wrong)
     with pytest.raises(ValueError, match="Put it around"):
         Clip(tf_keras.mixed_precision.LossScaleOptimizer(tf_keras.optimizers.Adam()))

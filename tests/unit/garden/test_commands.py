@@ -81,3 +81,17 @@ def test_importing_the_package_loads_nothing():
     status, _, _, packages = answer("-c", code)
     assert status == 0
     assert "yaml" in packages and not packages & HEAVY
+
+
+@pytest.mark.parametrize("name", ["train", "data", "compare"])
+def test_without_the_model_garden_it_says_so_in_one_line(name, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['official'] = None\n")
+    run = subprocess.run(
+        [sys.executable, "-m", f"keras_acclip.garden.{name}", "--help"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    needed = "keras_acclip.garden needs the TensorFlow Model Garden: pip install"
+    assert run.stderr == f"error: {needed} 'keras-acclip[garden]'\n"

@@ -77,6 +77,10 @@ def test_advice_follows_the_verdict():
     rate = min(1 / 4, (calm.sigma / tau) ** 2, 1 / (24 * tau))
     assert f"the threshold {tau:.3g} and the learning rate {rate:.3g}" in calm.text
     assert "not decided by the tail" in calm.text
+    # A threshold that no norm comes near is told nowhere; a rate that Adam would not bear neither.
+    far = make_sample(1 + np.random.default_rng(2).pareto(1.2, 2000)).advice()
+    assert far.order < 1.2 and "Theorem 2" not in far.text
+    assert "no longer than rate times threshold. Adam and the like" in far.text
     few = make_sample(rng.normal(10, 1, 20), step=-1).advice()
     assert (few.label, few.batches) == ("undecided", 256)
     assert "with 256 batches it would more likely be decided" in few.text

@@ -305,8 +305,14 @@ def test_the_step_is_one_xla_computation():
 
 def test_what_can_not_go_inside():
     adam = keras.optimizers.Adam()
-    with pytest.raises(TypeError, match=r"`optimizer` must be a Keras 3 optimizer"):
-        Clip("adam")
+    made = r"`optimizer` must be a Keras 3 optimizer, made, such as .*, not "
+    for given, instead in (
+        ("adam", "its name"),
+        (keras.optimizers.Adam, "its class"),
+        (object(), "one of Keras 2"),
+    ):
+        with pytest.raises(TypeError, match=made + instead):
+            Clip(given)
     with pytest.raises(ValueError, match="Put it around"):
         Clip(keras.optimizers.LossScaleOptimizer(adam))
     with pytest.raises(ValueError, match="MultiOptimizer: its `apply`"):
