@@ -128,7 +128,7 @@ class Study:
         first, others = self.workload.seeds
         count = first if self.contestant in ("adamw", "acclip") else others
         seeds = tuple(range(FIRST_SEED, FIRST_SEED + count))
-        return self._missing([chosen], seeds, self.workload.steps)
+        return self._missing([chosen], seeds, self.workload.steps, self._is_whole)
 
     def sweeping(self) -> list[Job]:
         """The trainings missing of those around the chosen, one hyperparameter at a time."""
@@ -163,10 +163,15 @@ class Study:
         text = json.dumps(dict(settings), sort_keys=True)
         return self.name, self.contestant, text, seed, steps
 
-    def _missing(self, candidates, seeds, steps):
+    def _is_whole(self, row):
+        """Whether a row of the comparison tells all that is reported, as earlier ones do not."""
+        return "fifths" in row or not self.workload.of_words or row["status"] == "diverged"
+
+    def _missing(self, candidates, seeds, steps, counts=lambda row: True):
         jobs = []
         for settings in candidates:
-            missing = tuple(s for s in seeds if self._key(settings, s, steps) not in self.rows)
+            rows = {s: self.rows.get(self._key(settings, s, steps)) for s in seeds}
+            missing = tuple(s for s, row in rows.items() if row is None or not counts(row))
             if missing:
                 jobs.append(
                     Job(self.name, self.contestant, tuple(settings.items()), missing, steps)

@@ -18,8 +18,9 @@ import numpy as np
 from paper.lab import bert
 
 from keras_acclip._utils.files import write_atomically
-from training.workloads import Problem, Workload
-from training.zipf import mean_cross_entropy
+from training.order import passes
+from training.workloads import FIFTHS, Problem, Workload
+from training.zipf import cross_entropy
 
 HEAD = 32  # Coordinates of the GPT's attention heads.
 FOLDER = "TRAINING_TOKENS"  # Environment variable: a folder of what another machine made.
@@ -113,7 +114,7 @@ def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
         "held_out": _masked(_held_out(unseen, sizes), **held_out),
     }
     masks = _masks(workload, seed, steps)
-    order = _order(len(seen), workload, seed, len(masks["positions"]))
+    order = passes(len(seen), workload.batch, seed, len(masks["positions"]))
     own = masks | {"order": order}
 
     def batch(shared, own, step):
@@ -121,8 +122,32 @@ def masked_lm(workload: Workload, seed: int, steps: int) -> Problem:
         return _masked(tokens, own["positions"][step], own["replaced"][step])
 
     return Problem(
-        model, mean_cross_entropy, shared, own, batch, lambda shared, own: shared["held_out"]
+        model,
+        cross_entropy,
+        shared,
+        own,
+        batch,
+        lambda shared, own: shared["held_out"],
+        fifths(seen, vocabulary),
     )
+
+
+def fifths(rows: np.ndarray, vocabulary_size: int) -> np.ndarray:
+    """For each token the fifth of the text that it counts among, 0 with the most frequent.
+
+    The tokens in the order of their counts are cut where a further fifth of the text is reached, so
+    that each part makes up about as much of the text, by ever more tokens.
+
+    Args:
+        rows: int array of tokens.
+        vocabulary_size: Number of tokens; those that the text lacks count among the last fifth.
+    """
+    counts = np.bincount(rows.ravel(), minlength=vocabulary_size)
+    order = np.argsort(-counts, kind="stable")
+    before = np.cumsum(counts[order]) - counts[order]
+    found = np.empty(vocabulary_size, "int32")
+    found[order] = np.minimum(FIFTHS - 1, FIFTHS * before // counts.sum())
+    return found
 
 
 def _masked(tokens, positions, replaced):
@@ -174,34 +199,24 @@ def language_model(workload: Workload, seed: int, steps: int) -> Problem:
     keras.utils.set_random_seed(seed)
     model = gpt(vocabulary, sizes)
     shared = {"rows": jnp.asarray(seen, "int32"), "held_out": _held_out(unseen, sizes)}
-    own = _order(len(seen), workload, seed, max(steps, workload.steps))
+    own = passes(len(seen), workload.batch, seed, max(steps, workload.steps))
 
     def batch(shared, own, step):
         return _next_tokens(shared["rows"][own[step]])
 
     return Problem(
         model,
-        mean_cross_entropy,
+        cross_entropy,
         shared,
         own,
         batch,
         lambda shared, own: _next_tokens(shared["held_out"]),
+        fifths(seen, vocabulary),
     )
 
 
 def _next_tokens(rows):
     return rows[..., :-1], rows[..., 1:]
-
-
-def _order(count, workload, seed, steps):
-    """Numbers of rows, of shape `(steps, batch)`: as many passes in random orders as it takes.
-
-    A part of the budget sees the beginning of what all of it sees.
-    """
-    passes = range(-(-steps * workload.batch // count))
-    order = [np.random.default_rng((seed, p)).permutation(count) for p in passes]
-    order = np.concatenate(order)[: steps * workload.batch]
-    return jnp.asarray(order.reshape(steps, workload.batch), "int32")
 
 
 def _held_out(rows, sizes):

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
 from training.contestants import CONTESTANTS
 from training.traced import STEPS, Traced
-from training.workloads import CHECKPOINTS, Workload
+from training.workloads import CHECKPOINTS, FIFTHS, Workload
 
 DIVERGED = 2.0  # Times the first held-out loss: what is above it does not come back.
 
@@ -38,7 +39,9 @@ def train(
         before the first step), `curve` (a list of `[step, held-out loss]`), `loss` (the last of
         them, `None` where it diverged), `training_loss` (the mean of the last stretch),
         `steps_per_second` (of all members together, without compiling and held-out losses),
-        `compile_seconds`, `together` (how many members there were).
+        `compile_seconds`, `together` (how many members there were); and where the labels are words
+        `fifths`: for each fifth of the text by their frequency the number of held-out labels and
+        their mean loss at the end, `None` where it diverged.
     """
     if steps < CHECKPOINTS or steps % CHECKPOINTS:
         raise ValueError(f"steps must be a multiple of {CHECKPOINTS}. Received: {steps}")
@@ -81,7 +84,7 @@ class _Program:
     def _loss(self, trainable, others, inputs, labels):
         model = self.problem.model
         outputs, others = model.stateless_call(trainable, others, inputs, training=True)
-        return self.problem.loss(outputs, labels), others
+        return jnp.mean(self.problem.losses(outputs, labels)), others
 
     def _take(self, state, own, settings, shared, first, last):
         self.traced.fill(settings)
@@ -112,9 +115,16 @@ class _Program:
             outputs, _ = self.problem.model.stateless_call(
                 trainable, others, inputs, training=False
             )
-            return self.problem.loss(outputs, labels)
+            return self.problem.losses(outputs, labels), labels
 
-        return jnp.mean(jax.lax.map(one, self.problem.held_out(shared, own)))
+        losses, labels = jax.lax.map(one, self.problem.held_out(shared, own))
+        if self.problem.fifths is None:
+            return jnp.mean(losses), ()
+        fifths = jnp.asarray(self.problem.fifths)[labels].ravel()
+        parts = [
+            jax.ops.segment_sum(x.ravel(), fifths, FIFTHS) for x in (losses, jnp.ones_like(losses))
+        ]
+        return jnp.mean(losses), parts
 
 
 def _run(program, shared, own, settings, state, steps):
@@ -123,9 +133,11 @@ def _run(program, shared, own, settings, state, steps):
     compile_seconds = time.perf_counter() - started
 
     def judge():
-        return [float(x) for x in held_out_loss(state, own, settings, shared)]
+        losses, parts = held_out_loss(state, own, settings, shared)
+        return [float(x) for x in losses], [np.asarray(x).tolist() for x in parts]
 
-    stretch, seconds, initial = steps // CHECKPOINTS, 0.0, judge()
+    stretch, seconds = steps // CHECKPOINTS, 0.0
+    initial, parts = judge()
     curves: list[list] = [[] for _ in initial]
     alive, losses, training_losses, taken = [True] * len(initial), initial, initial, 0
     while taken < steps and any(alive):
@@ -134,7 +146,7 @@ def _run(program, shared, own, settings, state, steps):
         state, means = take(state, own, settings, shared, *bounds)
         training_losses = [float(x) for x in means]
         seconds += time.perf_counter() - started
-        losses, taken = judge(), taken + stretch
+        (losses, parts), taken = judge(), taken + stretch
         for i, loss in enumerate(losses):
             alive[i] &= math.isfinite(loss) and loss <= DIVERGED * initial[i]
             if alive[i]:
@@ -150,5 +162,13 @@ def _run(program, shared, own, settings, state, steps):
             "compile_seconds": compile_seconds,
             "together": len(initial),
         }
+        | ({"fifths": _fifths(*(x[i] for x in parts), lives)} if parts else {})
         for i, lives in enumerate(alive)
+    ]
+
+
+def _fifths(sums, counts, lives):
+    return [
+        {"labels": int(count), "loss": total / count if lives and count else None}
+        for total, count in zip(sums, counts, strict=True)
     ]

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+FIFTHS = 5  # Parts of a text by the frequency of its words.
 CHECKPOINTS = 16  # How often a training's held-out loss is taken; its steps are a multiple.
 
 
@@ -39,6 +40,11 @@ class Workload:
     all_take_part: bool = True
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def of_words(self) -> bool:
+        """Whether its labels are words of a text."""
+        return self.make in (_mlm, _lm)
+
 
 @dataclasses.dataclass
 class Problem:
@@ -46,20 +52,23 @@ class Problem:
 
     Attributes:
         model: A Keras model with its initial weights.
-        loss: A function of the model's outputs and the labels to their mean loss.
+        losses: A function of the model's outputs and the labels to the loss of each label.
         shared: A pytree of arrays that does not depend on the seed.
         own: A pytree of arrays that does.
         batch: A function of `shared`, `own` and a step's number to inputs and labels.
         held_out: A function of `shared` and `own` to inputs and labels with a leading axis of
             batches.
+        fifths: int array, for each label there is, the fifth of the training text's labels that it
+            counts among, 0 with the most frequent; `None` where the labels are no words.
     """
 
     model: Any
-    loss: Callable[[Any, Any], Any]
+    losses: Callable[[Any, Any], Any]
     shared: Any
     own: Any
     batch: Callable[[Any, Any, Any], tuple[Any, Any]]
     held_out: Callable[[Any, Any], tuple[Any, Any]]
+    fifths: Any = None
 
 
 def _zipf(workload, seed, steps):
@@ -78,6 +87,18 @@ def _lm(workload, seed, steps):
     from training import text
 
     return text.language_model(workload, seed, steps)
+
+
+def _images(workload, seed, steps):
+    from training import images
+
+    return images.problem(workload, seed, steps)
+
+
+def _outliers(workload, seed, steps):
+    from training import outliers
+
+    return outliers.problem(workload, seed, steps)
 
 
 ZIPF = {"classes": 128, "features": 16, "spread": 0.5, "held_out": 8_192}
@@ -107,6 +128,12 @@ WORKLOADS = {
     "mlm-16": Workload(_mlm, 3_200, 16, 1_024, (1000, 1001), (8, 4), sizes=BERT),
     "mlm-128": Workload(_mlm, 1_024, 128, 8_192, (1000,), (8, 4), all_take_part=False, sizes=BERT),
     "lm": Workload(_lm, 2_048, 32, 4_096, (1000,), (8, 4), all_take_part=False, sizes=GPT),
+    "images": Workload(
+        _images, 640, 32, 32, (1000, 1001), (16, 16), sizes={"blocks": 1, "width": 16}
+    ),
+    "outliers": Workload(
+        _outliers, 768, 16, 512, (1000, 1001), (16, 16), sizes={"outliers": 0.01, "held_out": 1024}
+    ),
 }
 
 
@@ -130,10 +157,23 @@ def texts(names: list[str]) -> list[tuple[int, int]]:
     found = []
     for name in names:
         made = WORKLOADS[name]
-        if made.make in (_mlm, _lm):
+        if made.of_words:
             length = made.sizes["sequence_length"] + (made.make is _lm)
             found.append((made.sizes["vocabulary_size"], length))
     return list(dict.fromkeys(found))
+
+
+def name_of_text(name: str) -> str | None:
+    """Tells the text of a workload from others, as made on this machine; `None` without one."""
+    if texts([name]):
+        from training import text
+
+        return text.name(*texts([name])[0])
+    if WORKLOADS[name].make is _outliers:
+        from training import outliers
+
+        return outliers.name()
+    return None
 
 
 def has_masks(name: str) -> bool:

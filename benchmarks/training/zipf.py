@@ -37,7 +37,7 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
     def batch(shared, own, step):
         return own["seen"] if sizes["full"] else slice_of(own["seen"], step, count)
 
-    return Problem(model, mean_cross_entropy, (), own, batch, lambda shared, own: own["unseen"])
+    return Problem(model, cross_entropy, (), own, batch, lambda shared, own: own["unseen"])
 
 
 def sample(centers, count, seed):
@@ -55,8 +55,8 @@ def slice_of(data, step, count):
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, step * count, count), data)
 
 
-def mean_cross_entropy(logits, labels):
-    """The mean over all labels of −log of their softmax probability."""
+def cross_entropy(logits, labels):
+    """Of each label, −log of its softmax probability."""
     logits = logits.astype("float32")
     chosen = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen)
+    return jax.nn.logsumexp(logits, axis=-1) - chosen

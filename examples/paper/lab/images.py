@@ -13,7 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn import datasets, model_selection
+
+from . import digits as handwritten
 
 HELD_OUT = 0.1  # Of each class, where the source has no held-out part of its own.
 HELD_OUT_NAMES = ("validation", "valid", "val", "test")
@@ -73,21 +74,15 @@ def load(options):
 
 
 def digits():
-    """scikit-learn's 1,797 handwritten digits of 8 × 8 pixels; a fifth is held out.
-
-    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine
-    Learning Repository (1998).
-    """
-    pixels, labels = datasets.load_digits(return_X_y=True)
-    pixels = (pixels / 16).astype("float32").reshape(-1, 8, 8, 1)
-    parts = _split(pixels, labels.astype("int32"), held_out=0.2)
+    """scikit-learn's handwritten digits; a fifth is held out."""
+    parts = handwritten.arrays()
     return Images(
         *(tf.data.Dataset.from_tensor_slices(part) for part in parts),
         read=lambda image, label: (image, label),
         count=len(parts[0][0]),
         buffer=len(parts[0][0]),
-        shape=(8, 8, 1),
-        classes=10,
+        shape=handwritten.SHAPE,
+        classes=handwritten.CLASSES,
         name=_name("scikit-learn's digits", *(len(labels) for _, labels in parts)),
     )
 
@@ -120,7 +115,8 @@ def folders(folder, size):
         paths, labels, classes = _index(folder)
         if np.bincount(labels).min() < 2:
             raise ImagesError(f"--images {folder}: a class has a single image; none to hold out")
-        parts = _split(paths, labels, held_out=max(HELD_OUT, len(classes) / len(labels)))
+        share = max(HELD_OUT, len(classes) / len(labels))
+        parts = handwritten.stratified(paths, labels, held_out=share)
 
     def read(path, label):
         image = tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False)
@@ -194,13 +190,6 @@ def _index(folder):
     names = [Path(path).relative_to(folder).parts[0] for path in index.file_paths]
     labels = np.array([index.class_names.index(name) for name in names], "int32")
     return np.array(index.file_paths), labels, index.class_names
-
-
-def _split(examples, labels, held_out):
-    parts = model_selection.train_test_split(
-        examples, labels, test_size=held_out, random_state=0, stratify=labels
-    )
-    return tuple(parts[::2]), tuple(parts[1::2])
 
 
 def _scaled(image, size):

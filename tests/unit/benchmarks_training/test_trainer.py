@@ -20,6 +20,10 @@ from training.schedules import WarmUp
 sizes = {"classes": 8, "features": 4, "spread": 0.5, "held_out": 64, "full": False}
 workload = dataclasses.replace(workloads.WORKLOADS["zipf-64"], steps=32, batch=16, sizes=sizes)
 
+def mean(weights, inputs, labels, problem):
+    outputs, _ = problem.model.stateless_call(weights, [], inputs)
+    return jnp.mean(problem.losses(outputs, labels))
+
 def alone(name, settings, seed, steps):
     made, rest = CONTESTANTS[name], dict(settings)
     problem = workload.make(workload, seed, steps)
@@ -29,13 +33,13 @@ def alone(name, settings, seed, steps):
     optimizer.build(variables)
     for step in range(steps):
         inputs, labels = problem.batch(problem.shared, problem.own, step)
-        loss = lambda t: problem.loss(problem.model.stateless_call(t, [], inputs)[0], labels)
+        loss = lambda t: mean(t, inputs, labels, problem)
         optimizer.apply([*jax.grad(loss)([v.value for v in variables])], variables)
     weights = [v.value for v in variables]
     if hasattr(optimizer, "evaluated"):
         weights = optimizer.evaluated(weights)
     inputs, labels = jax.tree.map(lambda x: x[0], problem.held_out(problem.shared, problem.own))
-    return float(problem.loss(problem.model.stateless_call(weights, [], inputs)[0], labels))
+    return float(mean(weights, inputs, labels, problem))
 
 found = {}
 for name in sys.argv[1:]:
