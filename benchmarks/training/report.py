@@ -17,17 +17,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = [str(ROOT), str(ROOT / "benchmarks")]
 sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
+from contest import race  # noqa: E402
 from keras_acclip._utils.commands import Parser, to_path  # noqa: E402
 from keras_acclip._utils.files import write_atomically  # noqa: E402
 from training import pairs  # noqa: E402
 from training import rows as rows_file  # noqa: E402
 from training.contestants import CANDIDATES, CONTESTANTS  # noqa: E402
 from training.plan import Study  # noqa: E402
+from training.step_seconds import SECONDS  # noqa: E402
 from training.workloads import WORKLOADS  # noqa: E402
 
 FOLDER = ROOT / "docs" / "results" / "training"
 PEER, OURS = "adamw", "acclip"
 LEAST_HEIGHT = 0.1  # Of a panel, in units of the loss.
+FIFTHS = ("the most frequent fifth", "the second", "the third", "the fourth", "the rarest fifth")
 SWEPT = {"rate": "rate", "beta_1": "β1", "beta_2": "β2", "warmup": "warm-up"}
 # What README calls the workloads.
 NAMED = {
@@ -36,6 +39,9 @@ NAMED = {
     "mlm-16": "2-layer BERT, 16 rows a step",
     "mlm-128": "2-layer BERT, 128 rows a step",
     "lm": "4-layer GPT, 32 rows a step",
+    "images": "ResNet-8 on digits",
+    "outliers": "Small Transformer, one batch in a hundred an outlier",
+    "gpt-30m": "GPT of 31 million parameters",
 }
 NAMES = {
     "adamw": "AdamW",
@@ -130,6 +136,23 @@ class Compared:
             found.append(reached)
         return found
 
+    def fifths(self, contestant, seeds):
+        """The final losses in each fifth of the text, a list of fifths for each seed."""
+        return [
+            [part["loss"] for part in self.trained[contestant][seed]["fifths"]] for seed in seeds
+        ]
+
+    def tell_fifths(self, contestant):
+        """The seeds whose trainings, the contestant's and AdamW's, tell losses by fifths."""
+        return [
+            seed
+            for seed, row in sorted(self.trained[contestant].items())
+            if all(
+                r.get("loss") is not None and "fifths" in r
+                for r in (row, self.trained[PEER].get(seed, {}))
+            )
+        ]
+
 
 def answers(all_compared):
     """The question that the study was made for, a row a workload."""
@@ -182,10 +205,16 @@ def state(all_compared):
     return found
 
 
-def losses(all_compared):
-    """Final losses, differences to tuned AdamW and how soon its loss is reached."""
+def losses(all_compared, step_seconds):
+    """Final losses, differences to tuned AdamW and how soon its loss is reached.
+
+    Args:
+        all_compared: A `Compared` for each workload.
+        step_seconds: What `step_seconds.py` wrote.
+    """
     found = []
     for compared in all_compared:
+        seconds = step_seconds.get(compared.name, {}).get("seconds", {})
         ready = [c for c in compared.studies if len(compared.trained[c]) > 1]
         differences = {c: compared.difference(c) for c in ready if c != PEER}
         tested = [c for c, difference in differences.items() if difference]
@@ -201,6 +230,8 @@ def losses(all_compared):
             difference = differences.get(c)
             reached = [] if c == PEER else compared.steps_to_peer(c)
             taken = [steps for steps in reached if steps is not None]
+            share = statistics.median(taken) / compared.workload.steps if taken else None
+            ratio = race.ratio(seconds.get(c), seconds.get(PEER))
             found.append(
                 [
                     compared.name,
@@ -211,9 +242,45 @@ def losses(all_compared):
                     interval(difference) if difference else None,
                     p_text(ps[c]) if c in ps else None,
                     f"{len(taken)} of {len(reached)}" if reached else "–",
-                    statistics.median(taken) / compared.workload.steps if taken else None,
+                    share,
+                    ratio and ratio[1],
+                    share * ratio[1] if share and ratio else None,
                 ]
             )
+    return found
+
+
+def fifths(all_compared):
+    """The difference to tuned AdamW's final loss in each fifth of the text, a row an optimizer."""
+    found = []
+    for compared in all_compared:
+        for c in compared.studies:
+            seeds = compared.tell_fifths(c)
+            if c == PEER or len(seeds) < 2:
+                continue
+            ours, peers = (zip(*compared.fifths(name, seeds), strict=True) for name in (c, PEER))
+            cells = [
+                interval(pairs.paired(one, other)) for one, other in zip(ours, peers, strict=True)
+            ]
+            found.append([compared.name, NAMES[c], str(len(seeds)), *cells])
+    return found
+
+
+def words(all_compared):
+    """How many words make up each fifth, their share of the held-out labels, AdamW's loss there."""
+    found = []
+    for compared in all_compared:
+        seeds = compared.tell_fifths(PEER)
+        if not seeds:
+            continue
+        parts = compared.trained[PEER][seeds[0]]["fifths"]
+        total = sum(part["labels"] for part in parts)
+        means = map(statistics.fmean, zip(*compared.fifths(PEER, seeds), strict=True))
+        cells = [
+            f"{part['words']:,} words, {100 * part['labels'] / total:.0f}%, {mean:.3f}"
+            for part, mean in zip(parts, means, strict=True)
+        ]
+        found.append([compared.name, *cells])
     return found
 
 
@@ -300,8 +367,14 @@ def swept(compared, contestant):
 # --- What is written -------------------------------------------------------------------------
 
 
-def results(rows, path):
-    """The page's results, as `docs/results/make.py` takes them."""
+def results(rows, path, step_seconds):
+    """The page's results, as `docs/results/make.py` takes them.
+
+    Args:
+        rows: The rows.
+        path: Their file.
+        step_seconds: What `step_seconds.py` wrote.
+    """
     compared = [Compared(name, rows) for name in WORKLOADS]
     found = answers(compared)
     said = [f"{name}: {answer}" for name, *_, answer in found if answer != "not run yet"]
@@ -320,7 +393,7 @@ def results(rows, path):
             "by": "python benchmarks/training/report.py",
         },
         "headlines": headlines(found),
-        "measured": measured(rows),
+        "measured": [*measured(rows), *measured_seconds(step_seconds)],
         "tables": {
             "answers": {
                 "columns": [
@@ -348,9 +421,21 @@ def results(rows, path):
                     "p (Holm)",
                     "reach AdamW's loss",
                     {"name": "in this share of the steps", "digits": 2},
+                    {"name": "a step's time, AdamW's 1", "digits": 2},
+                    {"name": "in this share of AdamW's time", "digits": 2},
                 ],
-                "rows": losses(compared),
+                "rows": losses(compared, step_seconds),
             },
+            "fifths": {
+                "columns": [
+                    "workload",
+                    "optimizer",
+                    "seeds",
+                    *({"name": name, "sign": True} | loss for name in FIFTHS),
+                ],
+                "rows": fifths(compared),
+            },
+            "words": {"columns": ["workload", *FIFTHS], "rows": words(compared)},
             "candidates": {
                 "columns": [
                     "workload",
@@ -407,6 +492,22 @@ def measured(rows):
             }
         )
     return found
+
+
+def measured_seconds(step_seconds):
+    """The same of the steps' times."""
+    return [
+        {
+            "what": f"a step's time on {name}",
+            "command": f"python benchmarks/training/step_seconds.py --workload {name}",
+            "seeds": f"{len(next(iter(of['seconds'].values())))} rounds",
+            "machine": of["machine"],
+            "versions": ", ".join(f"{n} {v}" for n, v in of["versions"].items()),
+            "recorded": of["date"],
+            "source": "raw",
+        }
+        for name, of in step_seconds.items()
+    ]
 
 
 def plot_curves(all_compared, path):
@@ -487,7 +588,9 @@ def main(arguments=None):
 
     matplotlib.use("agg")
     folder = options.rows.parent
-    found, compared = results(rows, options.rows)
+    timed = folder / SECONDS
+    step_seconds = json.loads(timed.read_text("utf-8")) if timed.exists() else {}
+    found, compared = results(rows, options.rows, step_seconds)
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / "results.json", text.encode())
     plot_curves(compared, folder / "curves.png")

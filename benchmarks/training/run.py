@@ -15,6 +15,12 @@ Models train on Keras's JAX backend, each process with one thread for its matric
 trainings of small models go together in one program (`--together`). A machine without TensorFlow
 needs the text's tokens from another (`--save-tokens` there, `--tokens` here). `report.py` makes the
 page from the rows.
+
+`gpt-30m`, a GPT of 31 million parameters on 600 million tokens of a text of yours, in bfloat16, is
+for a GPU, and trained only where it is named:
+
+    python benchmarks/training/run.py --workload gpt-30m --save-tokens tokens --text 'text/*.txt'
+    python benchmarks/training/run.py --workload gpt-30m --tokens tokens --processes 1
 """
 
 import argparse
@@ -38,6 +44,7 @@ from keras_acclip._utils.commands import Parser, positive, to_path  # noqa: E402
 from training import rows, workloads  # noqa: E402
 from training.contestants import CONTESTANTS  # noqa: E402
 from training.plan import FIRST_SEED, Job, Study  # noqa: E402
+from training.workloads import TOKENS  # noqa: E402
 
 ROWS = ROOT / "docs" / "results" / "training" / "rows.jsonl"
 STAGES = {"tune": Study.tuning, "confirm": Study.confirming, "sweep": Study.sweeping}
@@ -48,7 +55,7 @@ def parse_arguments(arguments=None):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     names = f"{', '.join(workloads.WORKLOADS)}; zipf or mlm for all sizes"
-    add("--workload", nargs="+", default=list(workloads.WORKLOADS), metavar="NAME", help=names)
+    add("--workload", nargs="+", default=workloads.usual(), metavar="NAME", help=names)
     add("--stage", nargs="+", choices=STAGES, default=list(STAGES), help="default: all, in order")
     add(
         "--contestants",
@@ -61,6 +68,7 @@ def parse_arguments(arguments=None):
     add("--together", type=positive, default=1, help="trainings in one program (default: 1)")
     add("--tokens", type=to_path, metavar="FOLDER", help="tokens made on another machine")
     add("--save-tokens", type=to_path, metavar="FOLDER", help="make them, and train nothing")
+    add("--text", nargs="+", metavar="FILE", help="with --save-tokens: text of your own")
     add("--rows", type=to_path, default=ROWS, help="the results file")
     add("--plan", action="store_true", help="list the next trainings and train nothing")
     options = parser.parse_args(arguments)
@@ -68,6 +76,8 @@ def parse_arguments(arguments=None):
         options.workload = workloads.named(options.workload)
     except ValueError as error:
         parser.error(str(error))
+    if options.text and not options.save_tokens:
+        parser.error("--text goes with --save-tokens; trainings read what it made by --tokens")
     return options
 
 
@@ -148,6 +158,11 @@ def start_process():
     """Makes a process ready to train; the parent alone hears Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    set_backend()
+
+
+def set_backend():
+    """Keras on JAX, with one thread for its matrices; before either is loaded."""
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     os.environ["XLA_FLAGS"] = " ".join(
@@ -235,10 +250,16 @@ def conduct(stage: str | None, made: list[Batch], pool: Executor, path: Path, kn
 
 def save_tokens(options):
     """Writes what the workloads of text read. Returns the exit status."""
+    from keras_acclip.text.corpus import TextError
     from training import text
 
-    for size, length in workloads.texts(options.workload):
-        print(text.save_rows(options.save_tokens, size, length), flush=True)
+    try:
+        for size, length in workloads.texts(options.workload):
+            print(text.save_rows(options.save_tokens, size, length, options.text), flush=True)
+    except TextError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    os.environ[TOKENS] = str(options.save_tokens.resolve())
     for name in options.workload:
         workload = workloads.WORKLOADS[name]
         if workloads.has_masks(name):
@@ -265,7 +286,7 @@ def main(arguments=None):
         print(f"{sum(len(job.seeds) for job in jobs)} trainings are next")
         return 0
     if options.tokens:
-        os.environ["TRAINING_TOKENS"] = str(options.tokens.resolve())
+        os.environ[TOKENS] = str(options.tokens.resolve())
     known = circumstances()
     os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
     context = multiprocessing.get_context("spawn")

@@ -19,11 +19,9 @@ from paper.lab import bert
 
 from keras_acclip._utils.files import write_atomically
 from training.order import passes
-from training.workloads import FIFTHS, Problem, Workload
+from training.workloads import FIFTHS, TOKENS, Problem, Workload
 from training.zipf import cross_entropy
 
-HEAD = 32  # Coordinates of the GPT's attention heads.
-FOLDER = "TRAINING_TOKENS"  # Environment variable: a folder of what another machine made.
 HELD_OUT = -1  # In the place of a seed.
 
 
@@ -38,22 +36,40 @@ def rows(vocabulary_size: int, length: int) -> tuple[np.ndarray, np.ndarray, int
     Returns:
         int arrays of shape `(rows, length)`, to train on and held out, and the number of tokens.
     """
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(TOKENS)
     if folder:
         with np.load(Path(folder) / _file(vocabulary_size, length)) as made:
             return made["train"], made["validation"], int(made["vocabulary_size"])
+    return _make_rows(vocabulary_size, length)
+
+
+def _make_rows(vocabulary_size, length, files=None):
     from paper.lab import token_rows
 
     from keras_acclip.text import corpus
 
     cache = corpus.default_cache_dir()
-    text = token_rows.token_rows(corpus.embedded_corpus(cache), vocabulary_size, length, cache)
-    return text.train, text.validation, len(text.vocabulary)
+    text = corpus.text_files(files) if files else corpus.embedded_corpus(cache)
+    made = token_rows.token_rows(text, vocabulary_size, length, cache)
+    return made.train, made.validation, len(made.vocabulary)
 
 
-def save_rows(folder: Path, vocabulary_size: int, length: int) -> Path:
-    """Writes `rows` to a folder, for a machine without TensorFlow. Returns the file."""
-    train, validation, size = rows(vocabulary_size, length)
+def save_rows(folder: Path, vocabulary_size: int, length: int, files: list[str] | None) -> Path:
+    """Writes rows of tokens to a folder, which `rows` reads where `TOKENS` names it.
+
+    Args:
+        folder: The folder; made where it is missing.
+        vocabulary_size: As `rows` takes it.
+        length: The same.
+        files: Text files, names or patterns; `None` for the embedded corpus.
+
+    Returns:
+        The file.
+
+    Raises:
+        TextError: If a text file can't be used.
+    """
+    train, validation, size = _make_rows(vocabulary_size, length, files)
     path = folder / _file(vocabulary_size, length)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"train": train.astype("uint16"), "validation": validation.astype("uint16")}
@@ -80,7 +96,8 @@ def save_masks(folder: Path, workload: Workload, seeds: list[int]) -> list[Path]
     """Writes the masks of whole trainings, and the held-out ones, likewise. Returns the files."""
     made = []
     for seed in [*seeds, HELD_OUT]:
-        masks = {name: np.asarray(x) for name, x in _masks(workload, seed, workload.steps).items()}
+        made_for = _make_masks(workload, seed, workload.steps)
+        masks = {name: np.asarray(x) for name, x in made_for.items()}
         made.append(folder / _masks_file(workload, seed))
         write_atomically(made[-1], functools.partial(_savez, masks))
     return made
@@ -163,10 +180,14 @@ def _masks(workload, seed, steps):
 
     Made for so many steps, or read for a whole training; of shape `(steps, batch, tokens)`.
     """
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(TOKENS)
     if folder:
         with np.load(Path(folder) / _masks_file(workload, seed)) as made:
             return {name: jnp.asarray(made[name]) for name in made}
+    return _make_masks(workload, seed, steps)
+
+
+def _make_masks(workload, seed, steps):
     from paper.lab import masked_lm as data
 
     sizes = workload.sizes
@@ -197,8 +218,13 @@ def language_model(workload: Workload, seed: int, steps: int) -> Problem:
     sizes = workload.sizes
     seen, unseen, vocabulary = rows(sizes["vocabulary_size"], sizes["sequence_length"] + 1)
     keras.utils.set_random_seed(seed)
-    model = gpt(vocabulary, sizes)
-    shared = {"rows": jnp.asarray(seen, "int32"), "held_out": _held_out(unseen, sizes)}
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(sizes["dtype"])
+    try:
+        model = gpt(vocabulary, sizes)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    shared = {"rows": jnp.asarray(seen), "held_out": _held_out(unseen, sizes)}
     own = passes(len(seen), workload.batch, seed, max(steps, workload.steps))
 
     def batch(shared, own, step):
@@ -216,6 +242,7 @@ def language_model(workload: Workload, seed: int, steps: int) -> Problem:
 
 
 def _next_tokens(rows):
+    rows = rows.astype("int32")
     return rows[..., :-1], rows[..., 1:]
 
 
@@ -234,7 +261,8 @@ def gpt(vocabulary_size: int, sizes: dict) -> keras.Model:
 
     Args:
         vocabulary_size: Number of tokens.
-        sizes: `layers`, `hidden` and `sequence_length` count.
+        sizes: `layers`, `hidden`, `head` (coordinates of an attention head) and `sequence_length`
+            count.
     """
     import keras_hub
     from keras import layers
@@ -254,7 +282,7 @@ def gpt(vocabulary_size: int, sizes: dict) -> keras.Model:
     for _ in range(sizes["layers"]):
         normed = layers.LayerNormalization(epsilon=1e-5)(x)
         attend = layers.MultiHeadAttention(
-            hidden // HEAD, HEAD, kernel_initializer=initializer(), name=None
+            hidden // sizes["head"], sizes["head"], kernel_initializer=initializer()
         )
         x = x + attend(normed, normed, use_causal_mask=True)
         normed = layers.LayerNormalization(epsilon=1e-5)(x)

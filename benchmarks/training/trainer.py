@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 
 from training.contestants import CONTESTANTS
 from training.traced import STEPS, Traced
-from training.workloads import CHECKPOINTS, FIFTHS, Workload
+from training.workloads import CHECKPOINTS, FIFTHS, Problem, Workload
 
 DIVERGED = 2.0  # Times the first held-out loss: what is above it does not come back.
 
@@ -40,11 +41,18 @@ def train(
         them, `None` where it diverged), `training_loss` (the mean of the last stretch),
         `steps_per_second` (of all members together, without compiling and held-out losses),
         `compile_seconds`, `together` (how many members there were); and where the labels are words
-        `fifths`: for each fifth of the text by their frequency the number of held-out labels and
-        their mean loss at the end, `None` where it diverged.
+        `fifths`: for each fifth of the text by their frequency the number of words that there are,
+        of held-out labels, and their mean loss at the end, `None` where it diverged.
     """
     if steps < CHECKPOINTS or steps % CHECKPOINTS:
         raise ValueError(f"steps must be a multiple of {CHECKPOINTS}. Received: {steps}")
+    return _run(prepared(workload, contestant, members, steps), steps)
+
+
+def prepared(
+    workload: Workload, contestant: str, members: Sequence[Member], steps: int
+) -> Prepared:
+    """Trainings before their first step; arguments as of `train`."""
     fixed = None if CONTESTANTS[contestant].traced else dict(members[0][0])
     problems, optimizers, weights = {}, {}, {}
     for seed in dict.fromkeys(seed for _, seed in members):
@@ -63,23 +71,46 @@ def train(
         name: jnp.asarray([s[name] for s, _ in members], "float32") for name in members[0][0]
     }
     settings[STEPS] = jnp.full(len(members), steps, "float32")
-    return _run(_Program(problem, traced), problem.shared, own, settings, state, steps)
+    return Prepared(problem, traced, own, settings, state)
 
 
-class _Program:
-    """The compiled stretch of steps and the compiled held-out loss of all members."""
+@dataclasses.dataclass
+class Prepared:
+    """Trainings before their first step.
 
-    def __init__(self, problem, traced):
-        self.problem, self.traced = problem, traced
+    Attributes:
+        problem: The first one's `Problem`; what depends on the seed is in `own`.
+        traced: The first one's optimizer.
+        own: What each has of its problem by itself, a pytree of arrays with a leading axis.
+        settings: Each one's hyperparameters, arrays of shape `(members,)`.
+        state: Each one's variables, other variables of the model and slots, likewise.
+    """
 
-    def compiled(self, shared, own, settings, state):
-        """Both functions."""
+    problem: Problem
+    traced: Traced
+    own: Any
+    settings: dict[str, jax.Array]
+    state: Any
+
+    def compiled(self) -> tuple[Callable, Callable]:
+        """The steps, and the held-out loss.
+
+        Returns:
+            A function of the state and the numbers of the first step and the one after the last, to
+            the state after them and each training's mean loss; and a function of the state to each
+            one's held-out loss, and sums and counts of it by fifths.
+        """
+        shared = self.problem.shared
         take = jax.vmap(self._take, in_axes=(0, 0, 0, None, None, None))
-        held_out_loss = jax.vmap(self._held_out_loss, in_axes=(0, 0, 0, None))
+        held_out = jax.vmap(self._held_out_loss, in_axes=(0, 0, 0, None))
+        rest = self.own, self.settings, shared
         bounds = jnp.int32(0), jnp.int32(1)
-        take = jax.jit(take, donate_argnums=0).lower(state, own, settings, shared, *bounds)
-        held_out_loss = jax.jit(held_out_loss).lower(state, own, settings, shared)
-        return take.compile(), held_out_loss.compile()
+        take = jax.jit(take, donate_argnums=0).lower(self.state, *rest, *bounds).compile()
+        held_out = jax.jit(held_out).lower(self.state, *rest).compile()
+        return (
+            lambda state, first, last: take(state, *rest, jnp.int32(first), jnp.int32(last)),
+            lambda state: held_out(state, *rest),
+        )
 
     def _loss(self, trainable, others, inputs, labels):
         model = self.problem.model
@@ -127,13 +158,13 @@ class _Program:
         return jnp.mean(losses), parts
 
 
-def _run(program, shared, own, settings, state, steps):
+def _run(made, steps):
     started = time.perf_counter()
-    take, held_out_loss = program.compiled(shared, own, settings, state)
+    (take, held_out), state = made.compiled(), made.state
     compile_seconds = time.perf_counter() - started
 
     def judge():
-        losses, parts = held_out_loss(state, own, settings, shared)
+        losses, parts = held_out(state)
         return [float(x) for x in losses], [np.asarray(x).tolist() for x in parts]
 
     stretch, seconds = steps // CHECKPOINTS, 0.0
@@ -142,8 +173,7 @@ def _run(program, shared, own, settings, state, steps):
     alive, losses, training_losses, taken = [True] * len(initial), initial, initial, 0
     while taken < steps and any(alive):
         started = time.perf_counter()
-        bounds = jnp.int32(taken), jnp.int32(taken + stretch)
-        state, means = take(state, own, settings, shared, *bounds)
+        state, means = take(state, taken, taken + stretch)
         training_losses = [float(x) for x in means]
         seconds += time.perf_counter() - started
         (losses, parts), taken = judge(), taken + stretch
@@ -151,6 +181,7 @@ def _run(program, shared, own, settings, state, steps):
             alive[i] &= math.isfinite(loss) and loss <= DIVERGED * initial[i]
             if alive[i]:
                 curves[i].append([taken, loss])
+    words = np.bincount(made.problem.fifths, minlength=FIFTHS) if parts else ()
     return [
         {
             "status": "done" if lives else "diverged",
@@ -162,13 +193,13 @@ def _run(program, shared, own, settings, state, steps):
             "compile_seconds": compile_seconds,
             "together": len(initial),
         }
-        | ({"fifths": _fifths(*(x[i] for x in parts), lives)} if parts else {})
+        | ({"fifths": _fifths(words, *(x[i] for x in parts), lives)} if parts else {})
         for i, lives in enumerate(alive)
     ]
 
 
-def _fifths(sums, counts, lives):
+def _fifths(words, sums, counts, lives):
     return [
-        {"labels": int(count), "loss": total / count if lives and count else None}
-        for total, count in zip(sums, counts, strict=True)
+        {"words": int(n), "labels": int(count), "loss": total / count if lives and count else None}
+        for n, total, count in zip(words, sums, counts, strict=True)
     ]

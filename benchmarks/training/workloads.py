@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 FIFTHS = 5  # Parts of a text by the frequency of its words.
+TOKENS = "TRAINING_TOKENS"  # Environment variable: a folder of what another machine made.
 CHECKPOINTS = 16  # How often a training's held-out loss is taken; its steps are a multiple.
 
 
@@ -27,6 +28,7 @@ class Workload:
         seeds: What the chosen ones are compared on: for AdamW and ACClip, and for the others.
         rates: The factor of every contestant's grid of rates.
         all_take_part: Whether the contestants outside the core take part.
+        by_name_alone: Whether it is trained only where it is asked for by its name.
         sizes: What `make` needs besides.
     """
 
@@ -38,6 +40,7 @@ class Workload:
     seeds: tuple[int, int]
     rates: float = 1.0
     all_take_part: bool = True
+    by_name_alone: bool = False
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -113,8 +116,20 @@ GPT = {
     "sequence_length": 128,
     "layers": 4,
     "hidden": 128,
+    "head": 32,
     "vocabulary_size": 4096,
     "held_out": 256,
+    "dtype": "float32",
+}
+# 30.9 million parameters.
+LARGE_GPT = {
+    "sequence_length": 512,
+    "layers": 7,
+    "hidden": 512,
+    "head": 64,
+    "vocabulary_size": 16_384,
+    "held_out": 1024,
+    "dtype": "mixed_bfloat16",
 }
 
 WORKLOADS = {
@@ -134,7 +149,24 @@ WORKLOADS = {
     "outliers": Workload(
         _outliers, 768, 16, 512, (1000, 1001), (16, 16), sizes={"outliers": 0.01, "held_out": 1024}
     ),
+    # 600 million tokens, for a GPU.
+    "gpt-30m": Workload(
+        _lm,
+        4_576,
+        256,
+        131_072,
+        (1000,),
+        (8, 4),
+        all_take_part=False,
+        by_name_alone=True,
+        sizes=LARGE_GPT,
+    ),
 }
+
+
+def usual() -> list[str]:
+    """The names of the workloads that are trained without being asked for."""
+    return [name for name, made in WORKLOADS.items() if not made.by_name_alone]
 
 
 def named(names: list[str]) -> list[str]:

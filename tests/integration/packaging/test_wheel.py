@@ -1,7 +1,9 @@
 """What `python -m build` makes, used without the sources beside it."""
 
+import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,7 +49,7 @@ print(json.dumps({
 
 
 def run(command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
 
@@ -77,15 +79,12 @@ def wheel(dist):
 
 @pytest.fixture(scope="module")
 def alone(wheel, tmp_path_factory):
-    """A new environment with the wheel in it, that borrows the dependencies of this one."""
+    """A new environment with nothing but the wheel and what it asks for itself."""
     home = tmp_path_factory.mktemp("alone")
-    run([sys.executable, "-m", "venv", "--without-pip", str(home)])
-    site = next((home / "lib").glob("python*")) / "site-packages"
-    target = ["--target", str(site)]
-    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *target, str(wheel)])
-    # Plain paths alone: a .pth in a borrowed folder, such as an editable install's, isn't read.
-    borrowed = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
-    (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
+    run([sys.executable, "-m", "venv", str(home)])
+    python = str(home / "bin/python")
+    run([python, "-m", "pip", "install", "-q", f"keras-acclip[noise,garden] @ {wheel.as_uri()}"])
+    run([python, "-m", "pip", "check"])
     return home / "bin/python"
 
 
@@ -102,12 +101,24 @@ def test_the_wheel_has_the_package_alone(wheel):
     assert sources <= set(names)
 
 
-def test_the_sdist_has_what_the_wheel_is_built_from(dist):
+def test_the_sdist_has_all_that_a_clone_has(dist):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "keras_acclip/py.typed"}
-    assert wanted | {"keras_acclip/garden/yaml/acclip.yaml"} <= names
+    tracked = run(["git", "ls-files", "-z"], cwd=ROOT).split("\0")
+    # What tells of a clone alone: git's, and the workflows of the place that holds it.
+    wanted = {name for name in tracked if name and not name.startswith(".")}
+    assert wanted <= names
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
+
+
+def test_what_the_package_index_shows_stands_by_itself(wheel):
+    """Links and pictures that are relative lead nowhere there."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+    shown = email.message_from_bytes(archive.read(name)).get_payload()
+    targets = re.findall(r"\]\(([^)]+)\)", shown)
+    assert targets and all(target.startswith("https://") for target in targets)
 
 
 def test_the_wheel_trains_measures_and_reads_its_files(alone, tmp_path):

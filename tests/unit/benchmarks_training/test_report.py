@@ -1,0 +1,120 @@
+"""The tables of the comparison are what NumPy and SciPy make of its rows."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from training import plan, report, rows, workloads
+
+WORKLOAD = "mlm-16"
+
+
+def trained(contestant, settings, seed, steps, loss, fifths=None):
+    row = {
+        "workload": WORKLOAD,
+        "contestant": contestant,
+        "hyperparameters": settings,
+        "seed": seed,
+        "steps": steps,
+        "status": "done",
+        "initial": 8.0,
+        "curve": [[steps // 2, (8 + loss) / 2], [steps, loss]],
+        "loss": loss,
+        "versions": {"keras": "3"},
+        "machine": "none",
+        "date": "2026-01-01",
+    }
+    return row | ({"fifths": fifths} if fifths else {})
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Rows of a tuned and compared AdamW and ACClip, with losses drawn at random."""
+    random, found = np.random.default_rng(0), []
+    workload = workloads.WORKLOADS[WORKLOAD]
+    for contestant, better in (("adamw", 0.0), ("acclip", 0.2)):
+        while jobs := plan.Study(WORKLOAD, workload, contestant, found).tuning():
+            found += [
+                trained(contestant, dict(job.hyperparameters), s, job.steps, random.uniform(6, 7))
+                for job, s in itertools.chain(*([(job, s) for s in job.seeds] for job in jobs))
+            ]
+        for job in plan.Study(WORKLOAD, workload, contestant, found).confirming():
+            for seed in job.seeds:
+                parts = [
+                    {"words": 10**k, "labels": 20, "loss": k + random.uniform(0, 1) - better}
+                    for k in range(5)
+                ]
+                loss = float(np.mean([part["loss"] for part in parts]))
+                found.append(
+                    trained(contestant, dict(job.hyperparameters), seed, job.steps, loss, parts)
+                )
+    return found
+
+
+@pytest.fixture(scope="module")
+def tables(made, tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    for row in made:
+        rows.append(path, row)
+    seconds = {"adamw": [1.0, 2.0, 3.0], "acclip": [2.0, 3.0, 3.0]}
+    known = {"versions": {"jax": "1"}, "machine": "none", "date": "2026-01-01"}
+    (path.parent / report.SECONDS).write_text(json.dumps({WORKLOAD: {"seconds": seconds} | known}))
+    assert report.main(["--rows", str(path)]) == 0
+    return json.loads((path.parent / "results.json").read_text())["tables"]
+
+
+def final(made, contestant):
+    whole = [row for row in made if row["contestant"] == contestant and "fifths" in row]
+    return sorted(whole, key=lambda row: row["seed"])
+
+
+def expected(one, other):
+    low, high = stats.ttest_rel(one, other).confidence_interval(0.95)
+    return [np.mean(np.subtract(one, other)), low, high]
+
+
+def test_the_difference_and_its_interval_are_scipys(made, tables):
+    ours, peers = ([row["loss"] for row in final(made, c)] for c in ("acclip", "adamw"))
+    assert len(ours) == 8
+    (row,) = (row for row in tables["answers"]["rows"] if row[0] == WORKLOAD)
+    np.testing.assert_allclose(list(row[4].values()), expected(ours, peers))
+
+
+def test_each_fifth_is_compared_by_itself(made, tables):
+    ((name, optimizer, seeds, *cells),) = tables["fifths"]["rows"]
+    assert (name, optimizer, seeds) == (WORKLOAD, "ACClip", "8")
+    for k, cell in enumerate(cells):
+        pair = ([row["fifths"][k]["loss"] for row in final(made, c)] for c in ("acclip", "adamw"))
+        np.testing.assert_allclose(list(cell.values()), expected(*pair))
+    peers = np.mean([[p["loss"] for p in row["fifths"]] for row in final(made, "adamw")], axis=0)
+    ((name, *cells),) = tables["words"]["rows"]
+    assert cells == [f"{10**k:,} words, 20%, {loss:.3f}" for k, loss in enumerate(peers)]
+
+
+def test_time_to_adamws_loss_is_its_share_of_steps_times_a_steps_time(made, tables):
+    (row,) = (row for row in tables["losses"]["rows"] if row[:2] == [WORKLOAD, "ACClip"])
+    *_, reached, share, ratio, time = row
+    steps = workloads.WORKLOADS[WORKLOAD].steps
+    whole = [
+        np.interp(
+            -peer["loss"], [-8.0, *(-loss for _, loss in own["curve"])], [0, steps / 2, steps]
+        )
+        for own, peer in zip(final(made, "acclip"), final(made, "adamw"), strict=True)
+        if own["loss"] <= peer["loss"]
+    ]
+    assert reached == f"{len(whole)} of 8" and len(whole) > 1
+    assert share == pytest.approx(np.median(whole) / steps)
+    assert ratio == 1.5
+    assert time == pytest.approx(1.5 * share)
+
+
+def test_a_compared_row_without_its_fifths_is_trained_again(made):
+    workload = workloads.WORKLOADS[WORKLOAD]
+    assert plan.Study(WORKLOAD, workload, "acclip", made).confirming() == []
+    old = [{k: v for k, v in row.items() if k != "fifths"} for row in made]
+    (job,) = plan.Study(WORKLOAD, workload, "acclip", old).confirming()
+    assert job.seeds == tuple(range(8))
+    again = [*old, *final(made, "acclip")]
+    assert plan.Study(WORKLOAD, workload, "acclip", again).confirming() == []
