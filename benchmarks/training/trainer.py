@@ -71,7 +71,7 @@ def prepared(
         name: jnp.asarray([s[name] for s, _ in members], "float32") for name in members[0][0]
     }
     settings[STEPS] = jnp.full(len(members), steps, "float32")
-    return Prepared(problem, traced, own, settings, state)
+    return Prepared(problem, traced, own, settings, state, workload.pieces)
 
 
 @dataclasses.dataclass
@@ -84,6 +84,7 @@ class Prepared:
         own: What each has of its problem by itself, a pytree of arrays with a leading axis.
         settings: Each one's hyperparameters, arrays of shape `(members,)`.
         state: Each one's variables, other variables of the model and slots, likewise.
+        pieces: As `Workload` has it.
     """
 
     problem: Problem
@@ -91,6 +92,7 @@ class Prepared:
     own: Any
     settings: dict[str, jax.Array]
     state: Any
+    pieces: int = 1
 
     def compiled(self) -> tuple[Callable, Callable]:
         """The steps, and the held-out loss.
@@ -117,14 +119,36 @@ class Prepared:
         outputs, others = model.stateless_call(trainable, others, inputs, training=True)
         return jnp.mean(self.problem.losses(outputs, labels)), others
 
+    def _gradients(self, trainable, others, inputs, labels):
+        """The mean loss of a batch, the model's other variables after it, and its gradients."""
+
+        def of(others, piece):
+            gradient = jax.value_and_grad(self._loss, has_aux=True)
+            (value, others), gradients = gradient(trainable, others, *piece)
+            return list(others), (value, gradients)
+
+        if self.pieces == 1:
+            others, (value, gradients) = of(others, (inputs, labels))
+            return value, others, gradients
+
+        def add(carry, piece):
+            others, total = carry
+            others, found = of(others, piece)
+            return (others, jax.tree.map(jnp.add, total, found)), None
+
+        batch = jax.tree.map(lambda x: x.reshape(self.pieces, -1, *x.shape[1:]), (inputs, labels))
+        zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, trainable)
+        (others, total), _ = jax.lax.scan(add, (others, zeros), batch)
+        value, gradients = jax.tree.map(lambda x: x / self.pieces, total)
+        return value, others, gradients
+
     def _take(self, state, own, settings, shared, first, last):
         self.traced.fill(settings)
 
         def step(number, carry):
             (trainable, others, slots), total = carry
             inputs, labels = self.problem.batch(shared, own, number)
-            gradient = jax.value_and_grad(self._loss, has_aux=True)
-            (value, others), gradients = gradient(trainable, others, inputs, labels)
+            value, others, gradients = self._gradients(trainable, others, inputs, labels)
             trainable = self.traced.decayed(trainable, settings, number)
             trainable, slots = self.traced.optimizer.stateless_apply(slots, gradients, trainable)
             return [list(trainable), list(others), list(slots)], total + value

@@ -29,6 +29,8 @@ class Workload:
         rates: The factor of every contestant's grid of rates.
         all_take_part: Whether the contestants outside the core take part.
         by_name_alone: Whether it is trained only where it is asked for by its name.
+        pieces: How many equal pieces of a batch go through the model one after another, so that
+            their activations need not fit the memory together.
         sizes: What `make` needs besides.
     """
 
@@ -41,6 +43,7 @@ class Workload:
     rates: float = 1.0
     all_take_part: bool = True
     by_name_alone: bool = False
+    pieces: int = 1
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -159,6 +162,7 @@ WORKLOADS = {
         (8, 4),
         all_take_part=False,
         by_name_alone=True,
+        pieces=8,
         sizes=LARGE_GPT,
     ),
 }

@@ -42,16 +42,21 @@ small = {
     "sequence_length": 16, "layers": 1, "hidden": 64, "vocabulary_size": 50, "held_out": 32,
 }
 large = workloads.WORKLOADS["gpt-30m"]
-gpt = dataclasses.replace(large, steps=16, batch=4, sizes=large.sizes | small)
+gpt = dataclasses.replace(large, steps=16, batch=4, pieces=2, sizes=large.sizes | small)
 settings = {"rate": 1e-3, "beta_1": 0.9, "beta_2": 0.99, "warmup": 0.1, "weight_decay": 0.0,
             "epsilon": 1e-5}
 trained = trainer.train(gpt, "acclip", [(settings, 0), (settings, 1)], 16)
+single = dataclasses.replace(gpt, sizes=gpt.sizes | {"dtype": "float32"})
+pieces = [
+    trainer.train(dataclasses.replace(single, pieces=n), "acclip", [(settings, 0)], 16)[0]["curve"]
+    for n in (1, 4)
+]
 problem = gpt.make(gpt, 0, 16)
 whole = dataclasses.replace(large, sizes=large.sizes | {"held_out": 32})
 text.rows = lambda *sizes: (rows[:, :1], rows[:, :1], large.sizes["vocabulary_size"])
 print(json.dumps({
     "images": told("images"), "outliers": told("outliers"), "wrong": outliers(),
-    "trained": trained,
+    "trained": trained, "pieces": pieces,
     "dtypes": [problem.model.compute_dtype, problem.model.trainable_variables[0].dtype],
     "parameters": text.gpt(large.sizes["vocabulary_size"], large.sizes).count_params(),
 }))
@@ -95,6 +100,11 @@ def test_losses_by_fifths_make_up_the_loss(told):
         assert sum(part["words"] for part in parts) == 50
         total = sum(part["labels"] * part["loss"] for part in parts if part["labels"])
         assert total / (32 * 16) == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_a_batch_in_pieces_is_the_batch(told):
+    whole, pieces = np.array(told["pieces"])
+    np.testing.assert_allclose(whole, pieces, rtol=1e-5)
 
 
 def test_the_large_gpt_has_31_million_parameters_and_computes_in_bfloat16(told):
