@@ -29,6 +29,7 @@ from training.workloads import WORKLOADS  # noqa: E402
 
 FOLDER = ROOT / "docs" / "results" / "training"
 PEER, OURS = "adamw", "acclip"
+LINES = ("-", "--", "-.", ":")
 LEAST_HEIGHT = 0.1  # Of a panel, in units of the loss.
 FIFTHS = ("the most frequent fifth", "the second", "the third", "the fourth", "the rarest fifth")
 SWEPT = {"rate": "rate", "beta_1": "β1", "beta_2": "β2", "warmup": "warm-up"}
@@ -104,6 +105,11 @@ class Compared:
             and row["steps"] == self.workload.steps
             and row["seed"] not in tuning
         }
+
+    def curves(self, contestant):
+        """Dict from a seed to the pairs of step and held-out loss of a training that ended."""
+        trained = self.trained[contestant].items()
+        return {seed: row["curve"] for seed, row in trained if row["status"] == "done"}
 
     def seeds(self, contestant):
         """How many seeds compare a contestant when the study is through."""
@@ -511,24 +517,45 @@ def measured_seconds(step_seconds):
 
 
 def plot_curves(all_compared, path):
-    """The mean held-out loss over the training, a panel a workload, the core's contestants."""
+    """The core's contestants over the training, a column of panels a workload.
+
+    Above the mean held-out loss, below its paired difference to tuned AdamW's with the 95% band.
+    """
     import matplotlib.pyplot as plt
 
     shown = [c for c in all_compared if any(len(t) > 1 for t in c.trained.values())]
     if not shown:
         return
-    figure, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 4), squeeze=False)
-    for axis, compared in zip(axes[0], shown, strict=True):
-        for c, trained in compared.trained.items():
-            done = [row["curve"] for row in trained.values() if row["status"] == "done"]
-            if CONTESTANTS[c].core and done:
-                means = [
-                    statistics.fmean(loss for _, loss in points)
-                    for points in zip(*done, strict=True)
-                ]
-                axis.plot([step for step, _ in done[0]], means, label=NAMES[c])
-        axis.set(title=compared.name, xlabel="step", ylabel="held-out loss, mean over seeds")
-        axis.legend(fontsize=8)
+    size = (5 * len(shown), 7)
+    figure, axes = plt.subplots(2, len(shown), figsize=size, squeeze=False, sharex="col")
+    for (above, below), compared in zip(axes.T, shown, strict=True):
+        farthest = pairs.EQUAL
+        for number, c in enumerate(c for c in compared.studies if CONTESTANTS[c].core):
+            curves = compared.curves(c)
+            if len(curves) < 2:
+                continue
+            style = {"color": f"C{number}", "linestyle": LINES[number % len(LINES)]}
+            steps = [step for step, _ in next(iter(curves.values()))]
+            losses = {seed: [loss for _, loss in curve] for seed, curve in curves.items()}
+            means = [statistics.fmean(column) for column in zip(*losses.values(), strict=True)]
+            above.plot(steps, means, label=NAMES[c], **style)
+            peers = {seed: [loss for _, loss in of] for seed, of in compared.curves(PEER).items()}
+            both = sorted(losses.keys() & peers.keys())
+            if c == PEER or len(both) < 2:
+                continue
+            ours, others = (zip(*(of[s] for s in both), strict=True) for of in (losses, peers))
+            found = [pairs.paired(*point) for point in zip(ours, others, strict=True)]
+            below.plot(steps, [f["value"] for f in found], label=NAMES[c], **style)
+            band = [f["low"] for f in found], [f["high"] for f in found]
+            below.fill_between(steps, *band, color=style["color"], alpha=0.2, linewidth=0)
+            late = found[-(len(found) // 4) :]
+            farthest = max(farthest, *(abs(f[end]) for f in late for end in ("low", "high")))
+        above.set(title=compared.name)
+        below.axhline(0, color="gray", linewidth=0.8)
+        below.set(xlabel="step", ylim=(-1.1 * farthest, 1.1 * farthest))
+        above.legend(fontsize=8)
+    axes[0][0].set_ylabel("held-out loss, mean over seeds")
+    axes[1][0].set_ylabel("less AdamW's, 95% band")
     _save(figure, path)
 
 

@@ -147,7 +147,14 @@ WORKLOADS = {
     "mlm-128": Workload(_mlm, 1_024, 128, 8_192, (1000,), (8, 4), all_take_part=False, sizes=BERT),
     "lm": Workload(_lm, 2_048, 32, 4_096, (1000,), (8, 4), all_take_part=False, sizes=GPT),
     "images": Workload(
-        _images, 640, 32, 32, (1000, 1001), (16, 16), sizes={"blocks": 1, "width": 16}
+        _images,
+        640,
+        32,
+        32,
+        (1000, 1001),
+        (16, 16),
+        all_take_part=False,
+        sizes={"blocks": 1, "width": 16},
     ),
     "outliers": Workload(
         _outliers, 768, 16, 512, (1000, 1001), (16, 16), sizes={"outliers": 0.01, "held_out": 1024}

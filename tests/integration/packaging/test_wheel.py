@@ -20,32 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
-USE = """
-import json
-import keras
-import numpy as np
-import keras_acclip
-from keras_acclip import garden, noise
-
-rng = np.random.default_rng(0)
-x = rng.normal(size=(512, 4)).astype("float32")
-y = x.sum(axis=1, keepdims=True)
-keras.utils.set_random_seed(0)
-model = keras.Sequential([keras.layers.Dense(1)])
-model.compile(keras_acclip.ACClip(0.05), loss="mse")
-losses = model.fit(x, y, epochs=5, batch_size=16, verbose=0).history["loss"]
-sample = noise.measure_noise(model, (x, y), num_batches=100, batch_size=4, verbose=0)
-files = garden.configs.shipped()
-for name in files:
-    open(garden.configs.find(name)).close()
-print(json.dumps({
-    "home": keras_acclip.__file__,
-    "losses": losses,
-    "norms": len(sample),
-    "verdict": sample.classify().label,
-    "files": files,
-}))
-"""
+USE = Path(__file__).with_name("use.py")
 
 
 def run(command, **options):
@@ -124,7 +99,7 @@ def test_what_the_package_index_shows_stands_by_itself(wheel):
 def test_the_wheel_trains_measures_and_reads_its_files(alone, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment["CUDA_VISIBLE_DEVICES"] = ""
-    out = run([str(alone), "-c", USE], cwd=tmp_path, env=environment)
+    out = run([str(alone), str(USE)], cwd=tmp_path, env=environment)
     used = json.loads(out.splitlines()[-1])
     assert Path(used["home"]).is_relative_to(alone.parents[1])
     assert used["losses"][-1] < used["losses"][0] / 2
