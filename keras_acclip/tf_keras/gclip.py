@@ -19,7 +19,7 @@ class GClip(ThresholdOptimizer):
 
     x ← x − lr·min(τ/‖g‖, 1)·g. The choice where the noise is heavy-tailed and plain SGD would do
     otherwise, and where the theory is wanted: `keras_acclip.thresholds` has the constants of
-    Theorems 2 and 4. For attention models `ACClip` learns faster. Rates are those of SGD; where
+    Theorems 2 and 4. For attention models the paper has `ACClip`. Rates are those of SGD; where
     every step is clipped, lr·τ is the length of a step.
 
     The norm is that of the gradient summed over all replicas,
