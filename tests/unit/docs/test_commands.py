@@ -3,10 +3,8 @@
 import gzip
 import json
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,24 +12,17 @@ pytest.importorskip("official.core.exp_factory", reason="the Model Garden is not
 
 import gin
 import numpy as np
+import yaml
 
 import keras_acclip.garden.runner  # noqa: F401
 from keras_acclip.garden import checks, compare, flags, train
 from keras_acclip.garden.data import command
 from tests.integration.garden.test_any_experiment import images
+from tests.unit.docs.pages import PAGES, ROOT, blocks, code
 from tests.unit.garden.samples import docstrings
 
-ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What is run to its end: all blocks but those that say why not.
-RUN = re.compile(r"(?<!-->\n\n)^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# A page's blocks are read one after the other: later ones use what earlier ones set.
-SCRIPTS = {
-    page.relative_to(ROOT).as_posix(): "".join(BLOCK.findall(page.read_text("utf-8")))
-    for page in PAGES
-    if BLOCK.search(page.read_text("utf-8"))
-}
+# What its program takes as it stands, also where it isn't run to its end.
+SCRIPTS = code("bash", not_run=True)
 # Writes its arguments down in the place of running them.
 RECORDER = f"""#!{sys.executable}
 import json, sys
@@ -201,11 +192,10 @@ def test_the_commands_of_the_garden_s_pages_run_to_their_end(tmp_path):
     program.write_text(SHRINKER.format(python=sys.executable, small=SMALL))
     program.chmod(0o755)
     for page in CHAIN:
-        text = (ROOT / f"docs/model_garden/{page}.md").read_text("utf-8")
-        blocks = RUN.findall(text)
-        assert len(blocks) == len(BLOCK.findall(text))
+        name = f"docs/model_garden/{page}.md"
+        assert SCRIPTS[name] == code("bash")[name]
         done = subprocess.run(
-            ["bash", "-euc", "".join(blocks)],
+            ["bash", "-euc", SCRIPTS[name]],
             cwd=tmp_path,
             env=os.environ
             | {
@@ -232,15 +222,51 @@ def test_the_commands_of_the_garden_s_pages_run_to_their_end(tmp_path):
 
 def test_each_page_s_commands_run_or_say_why_not():
     chain = {f"docs/model_garden/{page}.md" for page in CHAIN}
-    for page in set(SCRIPTS) - chain - {"docs/troubleshooting.md"}:
-        assert not RUN.findall((ROOT / page).read_text("utf-8")), page
+    assert set(code("bash")) == chain | {"docs/troubleshooting.md"}
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
-def test_an_indented_command_says_why_it_is_not_run(page):
-    text = page.read_text("utf-8")
-    blocks = re.findall(r"(?:\A|\n\n)((?: {4}\S[^\n]*(?:\n|\Z))+)", text)
-    for block in blocks:
-        if re.match(r" {4}(pip|python|\.venv)", block):
-            before = text[: text.index(block)].rstrip()
-            assert before.endswith("-->") and "<!-- not run: " in before, block
+# --- YAML ---
+
+YAML = [
+    (page, b.text) for page, text in PAGES.items() for b in blocks(text) if b.language == "yaml"
+]
+
+
+def test_the_pages_have_yaml():
+    assert [page for page, _ in YAML].count("docs/model_garden/experiments.md") == 2
+
+
+@pytest.mark.parametrize(("page", "text"), YAML)
+@pytest.mark.parametrize("experiment", ["acclip/bert_pretraining", "bert/sentence_prediction"])
+def test_a_file_is_taken(experiment, page, text, tmp_path):
+    (tmp_path / "block.yaml").write_text(text)
+    line = [
+        f"--experiment={experiment}",
+        f"--config_file={tmp_path / 'block.yaml'}",
+        "--mode=train",
+        f"--model_dir={tmp_path / 'run'}",
+    ]
+    params = configured(flags.read(["train", *line]))
+    written = yaml.safe_load(text)
+    assert set(written) <= {"task", "trainer", "runtime"}
+    assert holds(params.as_dict(), written)
+
+
+def holds(params, written):
+    """Whether parameters have all that a file says."""
+    if isinstance(written, dict):
+        return all(key in params and holds(params[key], value) for key, value in written.items())
+    return params == written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trainer: {optimizer_config: {optimizer: {type: aklip}}}",
+        "trainer: {optimizer_config: {optimizer: {type: clip, clip: {movng: {type: quantile}}}}}",
+    ],
+)
+def test_a_mistake_in_a_file_is_seen(text, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        test_a_file_is_taken("bert/sentence_prediction", "", text, tmp_path)
+    assert stopped.value.code == 2
