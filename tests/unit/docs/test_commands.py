@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -13,12 +14,13 @@ pytest.importorskip("official.core.exp_factory", reason="the Model Garden is not
 import gin
 import numpy as np
 import yaml
+from official.core import exp_factory
 
 import keras_acclip.garden.runner  # noqa: F401
 from keras_acclip.garden import checks, compare, flags, train
 from keras_acclip.garden.data import command
 from tests.integration.garden.test_any_experiment import images
-from tests.unit.docs.pages import PAGES, ROOT, blocks, code
+from tests.unit.docs.pages import PAGES, ROOT, blocks, code, spans
 from tests.unit.garden.samples import docstrings
 
 # What its program takes as it stands, also where it isn't run to its end.
@@ -270,3 +272,53 @@ def test_a_mistake_in_a_file_is_seen(text, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         test_a_file_is_taken("bert/sentence_prediction", "", text, tmp_path)
     assert stopped.value.code == 2
+
+
+# --- Parameters in the text ---
+
+PARAMETERS = sorted(
+    {
+        span
+        for text in PAGES.values()
+        for span in spans(text)
+        if re.fullmatch(r"(task|trainer|runtime)(\.\w+)+(=\S+)?", span)
+    }
+)
+EXPERIMENTS = sorted(
+    {s for text in PAGES.values() for s in spans(text) if re.fullmatch(r"(acclip|bert)/\w+", s)}
+)
+
+
+def test_the_pages_have_parameters_and_experiments():
+    assert len(PARAMETERS) > 10
+    assert EXPERIMENTS
+
+
+def take_parameter(span):
+    """Looks a parameter up; with a value beside it, gives it to the command."""
+    if "=" in span:
+        line = ["--experiment=acclip/bert_pretraining", "--mode=train", "--model_dir=x"]
+        configured(flags.read(["train", *line, f"--params_override={span}"]))
+        return
+    value = exp_factory.get_exp_config("acclip/bert_pretraining").as_dict()
+    # This package's command knows it alone.
+    value["runtime"]["allow_cpu"] = False
+    for name in span.split("."):
+        value = value[name]
+
+
+@pytest.mark.parametrize("span", PARAMETERS)
+def test_a_parameter_is_taken(span):
+    take_parameter(span)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_known(name):
+    assert exp_factory.get_exp_config(name)
+
+
+def test_a_mistake_in_a_parameter_is_seen():
+    with pytest.raises(KeyError):
+        take_parameter("trainer.trian_steps")
+    with pytest.raises(SystemExit):
+        take_parameter("trainer.trian_steps=5")

@@ -29,13 +29,12 @@ from keras_acclip.garden.data import command
 TEXTS = PAGES | notebooks()
 TEXTS["CHANGELOG.md"] = TEXTS["CHANGELOG.md"].split("\n## ")[1]
 SPANS = [(page, span) for page, text in TEXTS.items() for span in dict.fromkeys(spans(text))]
-FILES = subprocess.run(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-).stdout.splitlines()
+TREES = ("keras_acclip", "tests", "docs", "examples", "benchmarks", ".github", ".ci")
+FILES = [
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.*"), *(p for tree in TREES for p in (ROOT / tree).rglob("*")))
+    if path.is_file() and "__pycache__" not in path.parts
+]
 FOLDERS = {path.rpartition("/")[0] for path in FILES}
 
 
