@@ -97,7 +97,9 @@ class NoiseAction(_Periodic):
 
     Example:
 
-    >>> runner = train_lib.OrbitExperimentRunner(..., trainer=trainer,
+    >>> from official.core import train_lib
+    >>> runner = train_lib.OrbitExperimentRunner(
+    ...     strategy, task, "train", params, model_dir, trainer=trainer,
     ...     train_actions=[NoiseAction(trainer, 1000, model_dir)])
     """
 
@@ -168,7 +170,9 @@ class FollowAction(_Periodic):
 
     Example:
 
-    >>> runner = train_lib.OrbitExperimentRunner(..., trainer=trainer,
+    >>> from official.core import train_lib
+    >>> runner = train_lib.OrbitExperimentRunner(
+    ...     strategy, task, "train", params, model_dir, trainer=trainer,
     ...     train_actions=[FollowAction(trainer, 1000, model_dir)])
     """
 

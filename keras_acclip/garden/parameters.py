@@ -44,7 +44,8 @@ def parse(options: Any) -> config_definitions.ExperimentConfig:
 
     Example:
 
-    >>> params = parse(train_utils.ParseConfigOptions("bert/squad", []))
+    >>> import keras_acclip.garden  # Knows the experiments.
+    >>> params = parse(train_utils.ParseConfigOptions("acclip/bert_squad", []))
     """
     params = _Parser(options).parse()
     reference = exp_factory.get_exp_config(options.experiment)

@@ -47,6 +47,7 @@ class Trainer(base_trainer.Trainer):
 
     Example:
 
+    >>> from official.core import train_utils
     >>> with strategy.scope():
     ...     trainer = train_utils.create_trainer(
     ...         params, task, train=True, evaluate=False, trainer_cls=Trainer

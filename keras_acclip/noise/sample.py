@@ -221,8 +221,10 @@ class NoiseSample:
 
         Example:
 
+        >>> norms = np.random.default_rng(0).normal(10, 1, 400)
+        >>> sample = NoiseSample(norms, norms, norms, np.full(400, 8), mean_gradient_norm=1.0)
         >>> print(sample.noise_scale())
-        912 examples (95% interval 704 to 1,210)
+        1.07e+03 examples (95% interval 952 to 1.23e+03)
 
         References:
             S. McCandlish and others, "An empirical model of large-batch training" (2018), section
