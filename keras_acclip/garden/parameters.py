@@ -44,7 +44,7 @@ def parse(options: Any) -> config_definitions.ExperimentConfig:
 
     Example:
 
-    >>> import keras_acclip.garden  # Knows the experiments.
+    >>> from keras_acclip.garden import experiments  # Makes them known by name.
     >>> params = parse(train_utils.ParseConfigOptions("acclip/bert_squad", []))
     """
     params = _Parser(options).parse()

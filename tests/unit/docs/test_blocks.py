@@ -1,10 +1,11 @@
 """Every code block of the pages is run by a test, or says why not."""
 
 import ast
+import re
 
 import pytest
 
-from tests.unit.docs.pages import PAGES, Block, blocks, prose, spans
+from tests.unit.docs.pages import PAGES, ROOT, Block, blocks, prose, spans
 
 BLOCKS = {name: blocks(text) for name, text in PAGES.items() if blocks(text)}
 # Python: test_guides.py. Shell and YAML: test_commands.py. An indented block has no language that
@@ -87,3 +88,31 @@ def test_code_in_the_text_is_found():
 def test_a_block_without_end_is_seen():
     with pytest.raises(AssertionError, match="not closed"):
         blocks("```python\nx\n")
+
+
+# --- Pictures ---
+
+PICTURE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+)\)(.*)$", re.MULTILINE)
+CAPTION = re.compile(r"\n\n\*What to see: [^*]+\*(\n\n|\n?\Z)")
+PICTURES = [
+    (page, picture) for page, text in PAGES.items() for picture in PICTURE.finditer(prose(text))
+]
+
+
+def test_the_pages_have_pictures():
+    shown = {page for page, _ in PICTURES}
+    assert {"README.md", "docs/noise.md"} <= shown
+    assert len([page for page in shown if page.startswith("docs/results/")]) > 10
+    # Nor are there others, in HTML or within a line.
+    for page, text in PAGES.items():
+        assert "<img" not in prose(text)
+        assert prose(text).count("![") == len([p for p, _ in PICTURES if p == page])
+
+
+@pytest.mark.parametrize(
+    ("page", "picture"), [pytest.param(*each, id=f"{each[0]}-{each[1][2]}") for each in PICTURES]
+)
+def test_a_picture_is_there_and_its_caption_says_what_to_see(page, picture):
+    assert picture[1]
+    assert (ROOT / page).parent.joinpath(picture[2]).exists()
+    assert CAPTION.match(picture[3] + prose(PAGES[page])[picture.end() :])
