@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -96,12 +97,30 @@ def _backend() -> str:
 
 
 def _tensorflow_devices() -> str:
-    tf = importlib.import_module("tensorflow")
+    try:
+        tf = importlib.import_module("tensorflow")
+    except ValueError:
+        # TensorFlow loads Keras, which has refused a backend that it doesn't know. Half loaded, it
+        # would refuse any.
+        return _in_a_new_process()
     devices = []
     for device in tf.config.list_physical_devices():
         details = tf.config.experimental.get_device_details(device)
         devices.append(details.get("device_name", device.name.removeprefix("/physical_device:")))
     return ", ".join(devices)
+
+
+def _in_a_new_process() -> str:
+    """TensorFlow's devices, with Keras on TensorFlow whatever `KERAS_BACKEND` says."""
+    code = "from keras_acclip.report import _tensorflow_devices as devices; print(devices())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
 
 
 def _jax_devices() -> str:

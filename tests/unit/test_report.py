@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -53,6 +54,33 @@ def test_unknown_arguments_exit_with_status_2(capsys):
         report.main(["--nonsense"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "error: unrecognized arguments: --nonsense\n"
+
+
+def test_devices_are_asked_for_elsewhere_where_keras_refuses_the_backend(monkeypatch):
+    def refuse(name):
+        raise ValueError("Unable to import backend : nonsense")
+
+    monkeypatch.setattr(report.importlib, "import_module", refuse)
+    monkeypatch.setattr(report, "_in_a_new_process", lambda: "a GPU")
+    got = dict(line.split(": ", 1) for line in report.lines())
+    assert got["backend"] == "not available (ValueError: Unable to import backend : nonsense)"
+    assert got["devices (tensorflow)"] == "a GPU"
+
+
+@pytest.mark.slow
+def test_an_unknown_backend_hides_no_devices():
+    """In a process of its own, as Keras chooses its backend once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_acclip.report"],
+        env=os.environ | {"KERAS_BACKEND": "nonsense", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    got = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert got["backend"] == "not available (ValueError: Unable to import backend : nonsense)"
+    assert got["devices (tensorflow)"] == "CPU:0"
+    assert got["keras"] == keras.__version__
 
 
 @pytest.mark.slow
