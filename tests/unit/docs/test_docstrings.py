@@ -28,11 +28,13 @@ READERS = {
     "keras_acclip.noise.monitor_tf_keras": Keras2Reader,
     "keras_acclip.tf_keras": Keras2Reader,
 }
-# What trains or draws, but for one of each: by names, or by beginnings of names.
+# What takes long: mostly it trains or draws, of which one each is quick.
 SLOW = (
     "keras_acclip.garden.accumulation.Accumulator",
     "keras_acclip.garden.actions.FollowAction",
     "keras_acclip.garden.actions.NoiseAction",
+    "keras_acclip.garden.data.pretraining.make_pretraining_data",
+    "keras_acclip.garden.experiments.MaskedLMTask",
     "keras_acclip.garden.input_position.InputPosition",
     "keras_acclip.garden.trainer.Trainer",
     "keras_acclip.noise.callback.",
@@ -43,6 +45,7 @@ SLOW = (
     "keras_acclip.noise.plots.look.save",
     "keras_acclip.noise.plots.several.",
     "keras_acclip.noise.plots.single.",
+    "keras_acclip.text.corpus.embedded_corpus",
     "keras_acclip.tf_keras.acclip.",
 )
 
