@@ -18,8 +18,8 @@ def said(source):
 
     The values in them are left out.
     """
-    spoken = []
-    for node in ast.walk(ast.parse(source)):
+    tree, spoken = ast.parse(source), []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Raise):
             spoken.append(node)
         elif isinstance(node, ast.Call):
@@ -27,6 +27,12 @@ def said(source):
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
             if SAYS.search(name):
                 spoken.append(node)
+    # A text may be said by its name.
+    names = {n.id for each in spoken for n in ast.walk(each) if isinstance(n, ast.Name)}
+    for node in ast.walk(tree):
+        text = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.JoinedStr)
+        if text and names & {getattr(target, "id", "") for target in node.targets}:
+            spoken.append(node.value)
     constants = (n for each in spoken for n in ast.walk(each) if isinstance(n, ast.Constant))
     return {c.value for c in constants if isinstance(c.value, str)}
 
@@ -53,7 +59,10 @@ def test_what_a_source_says_is_no_docstring_and_no_help():
 def f(x):
     """Of the function."""
     add("--x", help="of an option")
+    unsaid, named = "assigned", "never said"
+    message = "said by its name"
+    print(message)
     warnings.warn(f"is {x}, warned")
     raise ValueError("raised" if x else f"{x} raised too")
 '''
-    assert said(source) == {"is ", ", warned", "raised", " raised too"}
+    assert said(source) == {"said by its name", "is ", ", warned", "raised", " raised too"}
