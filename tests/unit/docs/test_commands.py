@@ -21,6 +21,7 @@ from keras_acclip.garden import checks, compare, flags, train
 from keras_acclip.garden.data import command
 from tests.integration.garden.test_any_experiment import images
 from tests.unit.docs.pages import PAGES, ROOT, blocks, code, spans
+from tests.unit.docs.test_names import options, takes
 from tests.unit.garden.samples import docstrings
 
 # What its program takes as it stands, also where it isn't run to its end.
@@ -82,6 +83,15 @@ def take(module, arguments):
         assert module == "keras_acclip.report" and not arguments
 
 
+def take_script(path, arguments):
+    """Looks for the options in what the script's `--help` prints."""
+    line = [sys.executable, ROOT / path, "--help"]
+    told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    given = options(arguments)
+    assert given
+    assert all(takes(told, option, value) for option, value in given)
+
+
 def test_the_pages_have_commands():
     pages = ("pretraining", "raw_text", "squad", "sentences", "resnet", "experiments", "precision")
     assert {f"docs/model_garden/{page}.md" for page in pages} <= set(SCRIPTS)
@@ -96,9 +106,11 @@ def test_the_commands_of_a_page_are_taken(page, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(MINE)
     calls = recorded(SCRIPTS[page], tmp_path)
     assert calls
-    for flag, module, *arguments in calls:
-        assert flag == "-m"
-        take(module, arguments)
+    for first, *rest in calls:
+        if first == "-m":
+            take(rest[0], rest[1:])
+        else:
+            take_script(first, rest)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_pre_commit_s_hooks_are_whole():
 
 SETUP = (ROOT / "setup.cfg").read_text("utf-8")
 PYTHONS = re.findall(r"Python :: (3\.\d+)", SETUP)
-TRIGGERS = {"push", "pull_request", "schedule", "workflow_dispatch"}
+TRIGGERS = {"push", "pull_request", "schedule", "workflow_dispatch", "workflow_call"}
 JOB = {"runs-on", "steps", "timeout-minutes", "strategy", "needs", "if", "permissions"}
 JOB |= {"environment", "env"}
 STEP = {"uses", "run", "with", "name", "if", "env", "id"}
@@ -132,6 +132,10 @@ NEEDED = {
 
 def check_job(name, job, jobs):
     """That a job of a workflow holds together: what it refers to is in it."""
+    if "uses" in job:
+        assert set(job) <= {"uses", "needs", "if"}
+        assert "workflow_call" in load(job["uses"])[True]
+        return
     assert set(job) <= JOB
     assert {"runs-on", "steps"} <= set(job)
     needs = job.get("needs", [])
@@ -231,6 +235,8 @@ def test_the_tested_versions_are_those_of_the_metadata():
     assert f"python_requires = >={PYTHONS[0]}\n" in SETUP
     assert project["pyright"]["pythonVersion"] == PYTHONS[0]
     assert project["ruff"]["target-version"] == f"py{PYTHONS[0].replace('.', '')}"
+    tensorflow = re.search(r"^    tensorflow>=(\S+)$", SETUP, re.MULTILINE)[1]
+    assert matrices["tensorflow"]["tensorflow"][0] == f"{tensorflow}.*"
     least = re.search(r"^    keras>=(\S+)$", SETUP, re.MULTILINE)[1]
     assert matrices["keras"]["keras"][0] == f"{least}.*"
     tested = (ROOT / "tests/integration/test_backends.py").read_text("utf-8")
