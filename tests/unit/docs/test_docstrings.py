@@ -42,10 +42,9 @@ SLOW = (
     "keras_acclip.noise.measure.",
     "keras_acclip.noise.monitor.",
     "keras_acclip.noise.monitor_tf_keras.",
-    "keras_acclip.noise.plots.look.save",
-    "keras_acclip.noise.plots.several.",
-    "keras_acclip.noise.plots.single.",
+    "keras_acclip.noise.plots",
     "keras_acclip.text.corpus.embedded_corpus",
+    "keras_acclip.text.vocabulary.learn_vocabulary",
     "keras_acclip.tf_keras.acclip.",
 )
 
