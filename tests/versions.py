@@ -46,8 +46,10 @@ PAIRS = [(version, path) for version in VERSIONS for path in version.paths]
 PAIR_NAMES = [f"{version.name}, {path}" for version, path in PAIRS]
 # Eager and compiled code, and the replicas' own: for what every path need not show by default.
 QUICK_PAIRS = [(version, path) for version, path in PAIRS if path in ("eager", "XLA", REPLICAS)]
-SOME_PAIRS = [
-    pytest.param(*pair, id=name, marks=() if pair in QUICK_PAIRS else pytest.mark.slow)
+# Each of them once.
+FEW = [(KERAS_2, "eager"), (KERAS_3, "XLA"), (KERAS_3, REPLICAS)]
+FEW_PAIRS = [
+    pytest.param(*pair, id=name, marks=() if pair in FEW else pytest.mark.slow)
     for pair, name in zip(PAIRS, PAIR_NAMES, strict=True)
 ]
 

@@ -49,8 +49,8 @@ def measure(model, dataset, **kwargs):
     ("method", "weighted", "make", "fit"),
     [
         ("sketch", True, {}, {"class_weight": {0: 3.0, 1: 1.0, 2: 0.1}}),
-        ("exact", False, {"cls": OwnLoss}, {}),
-        ("sketch", False, {"run_eagerly": True}, {}),
+        pytest.param("exact", False, {"cls": OwnLoss}, {}, marks=pytest.mark.slow),
+        pytest.param("sketch", False, {"run_eagerly": True}, {}, marks=pytest.mark.slow),
     ],
     ids=["sample weights", "compute_loss", "eager"],
 )

@@ -28,7 +28,7 @@ def thresholds(moving, norms):
     return taus
 
 
-@pytest.mark.parametrize(("version", "path"), versions.SOME_PAIRS)
+@pytest.mark.parametrize(("version", "path"), versions.FEW_PAIRS)
 def test_a_moving_threshold_clips_as_its_values_do(version, path):
     """Each path steps as the reference does with the threshold of that step, for any scale."""
     values, steps = numbers(3)
@@ -53,7 +53,7 @@ def test_a_moving_threshold_clips_as_its_values_do(version, path):
         assert all(count == 1 for count in versions.traces(optimizer))
 
 
-@pytest.mark.parametrize(("version", "path"), versions.SOME_PAIRS)
+@pytest.mark.parametrize(("version", "path"), versions.FEW_PAIRS)
 def test_a_moving_threshold_of_coordinates_follows_each_variable(version, path):
     values, steps = numbers(4)
     moving = MovingMoment(1.2, warmup=2)
@@ -72,7 +72,7 @@ def test_a_moving_threshold_of_coordinates_follows_each_variable(version, path):
     assert np.shape(optimizer.threshold) == (3,)
 
 
-@pytest.mark.parametrize(("version", "path"), versions.SOME_PAIRS)
+@pytest.mark.parametrize(("version", "path"), versions.FEW_PAIRS)
 def test_the_record_is_what_numpy_counts(version, path):
     values, steps = numbers(5)
     norms = np.array([reference.joint_norm(gs) for gs in steps])

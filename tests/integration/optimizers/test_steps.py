@@ -43,16 +43,21 @@ CASES = [
 ]
 
 
+# Where the methods share what is tested, one goes by default.
+any_method = pytest.mark.parametrize("method", some(versions.METHODS, ["ACClip"]))
+
+
 def eager(function):
     return function
 
 
 def every_case():
-    """A case of each method goes every path by default, the others eager code."""
-    fullest = (CASES[1], CASES[2], CASES[5])
+    """A case of each method goes the quick paths by default, ACClip's every path."""
+    fuller, fullest = (CASES[1], CASES[2]), CASES[5]
     for case in CASES:
         for pair, path in zip(versions.PAIRS, versions.PAIR_NAMES, strict=True):
-            quick = case in fullest or pair[1] == "eager"
+            quick = pair[1] == "eager" or case == fullest
+            quick |= case in fuller and pair in versions.QUICK_PAIRS
             name = f"{case[0]}-{len(case[1])}-{path}"
             yield pytest.param(case, *pair, id=name, marks=() if quick else pytest.mark.slow)
 
@@ -79,6 +84,7 @@ def test_equals_the_papers_method(case, version, path):
         assert reference.relative_error(variables, averages) <= 1e-5
 
 
+@any_method
 @pytest.mark.parametrize("path", some(["eager", "two replicas"], ["eager"]))
 @pytest.mark.parametrize("dtype", some(["float16", "bfloat16", "float64"], ["float16", "float64"]))
 def test_dtypes(version, method, dtype, path):
@@ -164,7 +170,8 @@ def skips():
     for method, version, path in SKIPPING:
         # The other methods' replicas make the same decision as GClip's.
         slow = method != "GClip" and path == "two replicas"
-        slow = slow or method == "CClip" or (version, path) not in versions.QUICK_PAIRS
+        slow |= method == "CClip" or (version, path) not in versions.QUICK_PAIRS
+        slow |= version is versions.KERAS_2 and path == "two replicas"
         marks = pytest.mark.slow if slow else ()
         yield pytest.param(method, version, path, id=f"{method}-{version.name}-{path}", marks=marks)
 
@@ -403,6 +410,7 @@ def test_cclip_gives_each_variable_the_first_threshold_that_matches(version):
 # --- Gradients of every kind -----------------------------------------------------------------
 
 
+@any_method
 def test_gradients_may_be_lists_and_arrays(method, version):
     expected, *others = [version.make_variables([np.ones(2, "f4")])[0] for _ in range(3)]
     forms = [tf.constant([1.0, -2.0]), [1.0, -2.0], np.array([1.0, -2.0])]
@@ -412,6 +420,7 @@ def test_gradients_may_be_lists_and_arrays(method, version):
         np.testing.assert_array_equal(v, expected)
 
 
+@any_method
 @pytest.mark.parametrize("wrap", some([eager, tf.function], [tf.function]), ids=["eager", "graph"])
 def test_a_gradient_without_static_rank(method, version, wrap):
     v, w = (version.make_variables([np.ones((2, 3), "f4")])[0] for _ in range(2))
@@ -429,6 +438,7 @@ def test_a_gradient_without_static_rank(method, version, wrap):
     np.testing.assert_allclose(v, w, rtol=1e-6)
 
 
+@any_method
 def test_variables_without_a_coordinate(method, version):
     variables = version.make_variables([np.zeros((0, 2)), np.zeros(0), np.float32(3.0)])
     optimizer = getattr(version, method)(0.1)
@@ -556,6 +566,7 @@ def test_gclip_clips_the_sum_of_the_replicas_gradients(version):
     np.testing.assert_allclose(v.numpy(), [-0.8], atol=1e-4)
 
 
+@any_method
 def test_replicas_that_update_themselves(monkeypatch, method, version):
     """As TensorFlow lets them inside an XLA computation over several GPUs, which has no merging."""
     values, steps = numbers(seed=6, steps=10)

@@ -91,9 +91,9 @@ def test_two_replicas_equal_one_device(name):
 @pytest.mark.parametrize(
     ("moving", "by"),
     [
-        (MovingMoment(warmup=2), "global"),
+        pytest.param(MovingMoment(warmup=2), "global", marks=pytest.mark.slow),
         (MovingQuantile(warmup=3), "variable"),
-        (ZScore(), "coordinate"),
+        pytest.param(ZScore(), "coordinate", marks=pytest.mark.slow),
     ],
 )
 def test_moving_thresholds_go_the_way_of_keras_3(moving, by):

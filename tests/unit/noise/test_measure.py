@@ -71,14 +71,15 @@ def make_quick(**kwargs):
     ("make", "method", "weighted", "fit"),
     [
         (make_jitted, "sketch", False, {}),
-        (make_jitted, "exact", True, {}),
+        pytest.param(make_jitted, "exact", True, {}, marks=pytest.mark.slow),
         (make_quick, "sketch", False, {"class_weight": {0: 2.0, 2: 0.5}}),
         (lambda **kwargs: make_quick(cls=OwnLoss, **kwargs), "exact", False, {}),
-        (
+        pytest.param(
             lambda **kwargs: make_classifier(layers.Dense(8), Penalty(), **kwargs),
             "sketch",
             True,
             {},
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda **kwargs: make_model(run_eagerly=True, **kwargs),
@@ -118,7 +119,10 @@ def test_sketch_is_within_one_percent_of_exact():
 
 @pytest.mark.parametrize(
     ("make", "source", "method"),
-    [(make_model, "dataset", "sketch"), (make_quick, "arrays", "exact")],
+    [
+        pytest.param(make_model, "dataset", "sketch", marks=pytest.mark.slow),
+        (make_quick, "arrays", "exact"),
+    ],
 )
 def test_leaves_the_model_and_its_data_as_they_were(make, source, method):
     def train(measured):

@@ -83,7 +83,7 @@ def ours(optimizer):
     return isinstance(optimizer, keras_acclip.ACClip | keras_acclip.GClip)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", some(MAKERS, list(MAKERS)[::2]))
 def test_a_threshold_that_never_binds_changes_nothing(name):
     """Bit for bit, where both run op by op."""
     values, steps = numbers(1)
@@ -105,7 +105,7 @@ def test_in_one_xla_computation_it_is_the_same_to_rounding(name):
 
 
 @pytest.mark.parametrize("by", ["global", "variable", "coordinate"])
-@pytest.mark.parametrize("name", ["Adam", "ACClip"])
+@pytest.mark.parametrize("name", some(["Adam", "ACClip"], ["Adam"]))
 def test_it_is_the_optimizer_on_clipped_gradients(name, by):
     values, steps = numbers(2)
     expected = train(MAKERS[name](), values, clipped(steps, 0.5, by))

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from keras_acclip.noise import plots, tails
+from tests.tiers import some
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -78,7 +79,7 @@ class TestEveryFigure:
         assert dict(matplotlib.rcParams) == settings
         assert plt.get_fignums() == open_figures
 
-    @pytest.mark.parametrize("make", [concentrated, heavy])
+    @pytest.mark.parametrize("make", some([concentrated, heavy], [heavy]))
     def test_says_the_verdict_and_the_title(self, name, make):
         label = tails.classify(make()).label
         texts = texts_of(drawn(name, make))
@@ -108,6 +109,7 @@ class TestAwkwardSamples:
         plots.panel(sample).canvas.draw()
         plots.evolution([sample, sample], ["a", "b"]).canvas.draw()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("draw", SEVERAL.values(), ids=SEVERAL)
     def test_are_drawn_together(self, draw):
         draw(AWKWARD.values(), AWKWARD).canvas.draw()
