@@ -42,6 +42,7 @@ NAMED = {
     "lm": "4-layer GPT, 32 rows a step",
     "images": "ResNet-8 on digits",
     "outliers": "Small Transformer, one batch in a hundred an outlier",
+    "squad": "2-layer BERT that answers questions",
     "gpt-30m": "GPT of 31 million parameters",
 }
 NAMES = {

@@ -78,6 +78,8 @@ def parse_arguments(arguments=None):
         parser.error(str(error))
     if options.text and not options.save_tokens:
         parser.error("--text goes with --save-tokens; trainings read what it made by --tokens")
+    if options.text and "squad" in options.workload:
+        parser.error("squad asks about the installed packages' docstrings; it takes no --text")
     return options
 
 
@@ -265,6 +267,12 @@ def save_tokens(options):
         if workloads.has_masks(name):
             seeds = [*workload.tuning_seeds, *range(FIRST_SEED, FIRST_SEED + max(workload.seeds))]
             for path in text.save_masks(options.save_tokens, workload, seeds):
+                print(path, flush=True)
+        if name == "squad":
+            from training import questions
+
+            os.environ.pop(TOKENS)
+            for path in questions.save(options.save_tokens):
                 print(path, flush=True)
     return 0
 

@@ -49,6 +49,17 @@ def train(
     return _run(prepared(workload, contestant, members, steps), steps)
 
 
+def weights(
+    workload: Workload, contestant: str, member: Member, steps: int
+) -> dict[str, np.ndarray]:
+    """What one training's variables end as, by their paths; arguments as of `train`."""
+    made = prepared(workload, contestant, [member], steps)
+    take, _ = made.compiled()
+    (values, *_), _ = take(made.state, 0, steps)
+    variables = made.problem.model.trainable_variables
+    return {v.path: np.asarray(x[0]) for v, x in zip(variables, values, strict=True)}
+
+
 def prepared(
     workload: Workload, contestant: str, members: Sequence[Member], steps: int
 ) -> Prepared:

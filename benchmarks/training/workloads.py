@@ -101,6 +101,12 @@ def _images(workload, seed, steps):
     return images.problem(workload, seed, steps)
 
 
+def _squad(workload, seed, steps):
+    from training import questions
+
+    return questions.problem(workload, seed, steps)
+
+
 def _outliers(workload, seed, steps):
     from training import outliers
 
@@ -159,6 +165,18 @@ WORKLOADS = {
     "outliers": Workload(
         _outliers, 768, 16, 512, (1000, 1001), (16, 16), sizes={"outliers": 0.01, "held_out": 1024}
     ),
+    # The pretraining's model; rates as of other fine-tunings are a tenth of its.
+    "squad": Workload(
+        _squad,
+        512,
+        16,
+        1_024,
+        (1000, 1001),
+        (8, 4),
+        0.1,
+        all_take_part=False,
+        sizes=BERT | {"questions": 12_000, "held_out": 1_000},
+    ),
     # 600 million tokens, for a GPU.
     "gpt-30m": Workload(
         _lm,
@@ -216,6 +234,10 @@ def name_of_text(name: str) -> str | None:
         from training import outliers
 
         return outliers.name()
+    if WORKLOADS[name].make is _squad:
+        from training import questions
+
+        return questions.name()
     return None
 
 

@@ -8,6 +8,7 @@ from .options import HEAD
 
 LAYER_NORM = 1e-12  # BERT's ε; the sum of its embeddings varies less than Keras's 1e-3.
 HEAD_NORM = 1e-5  # KerasHub's ε in the head; with BERT's, SGD at its best rate may diverge.
+PLACES = "position_embedding"
 INITIAL_SCALE = 0.02  # Of BERT's initial weights, token embeddings among them.
 
 
@@ -39,7 +40,7 @@ def build_model(vocabulary_size, settings, attention=True, text=True):
         embedded = embedding(inputs)
     else:
         inputs = embedded = keras.Input((length, hidden), name="embeddings")
-    place = keras_hub.layers.PositionEmbedding(length, initializer=_initializer())
+    place = keras_hub.layers.PositionEmbedding(length, initializer=_initializer(), name=PLACES)
     x = _normalized(embedded + place(embedded), "embeddings_norm")
     for number in range(settings["layers"]):
         # What the last block makes of other places than the masked ones, nothing would read.
@@ -59,7 +60,53 @@ def build_model(vocabulary_size, settings, attention=True, text=True):
     )
 
 
-def encoder_block(number, queries, x, attention):
+def build_span_model(vocabulary_size, settings):
+    """The same encoder with the head that finds an answer's first and last token.
+
+    Its layers have the names of `build_model`'s, so that `copy_encoder` finds their weights.
+
+    Args:
+        vocabulary_size: Number of tokens.
+        settings: As `build_model` takes them.
+
+    Returns:
+        A `keras.Model` of `token_ids`, 0 where a row is filled up, to logits of shape
+        `(batch, 2, length)`: for each place that an answer begins, and that it ends there.
+    """
+    length, hidden = settings["sequence_length"], settings["hidden"]
+    inputs = keras.Input((length,), dtype="int32", name="token_ids")
+    embedding = keras_hub.layers.ReversibleEmbedding(
+        vocabulary_size, hidden, embeddings_initializer=_initializer(), name="token_embedding"
+    )
+    embedded = embedding(inputs)
+    place = keras_hub.layers.PositionEmbedding(length, initializer=_initializer(), name=PLACES)
+    x = _normalized(embedded + place(embedded), "embeddings_norm")
+    filled = inputs != 0
+    for number in range(settings["layers"]):
+        x = encoder_block(number, x, x, mask=filled[:, None, :])
+    spans = layers.Dense(2, kernel_initializer=_initializer(), name="spans")(x)
+    logits = ops.where(filled[:, None, :], ops.transpose(spans, (0, 2, 1)), -1e9)
+    return keras.Model(inputs, logits)
+
+
+def copy_encoder(weights, model):
+    """Puts the weights of an encoder into a model of another head.
+
+    Args:
+        weights: Dict from a variable's path to its value, such as those of `build_model`'s model.
+        model: `build_span_model`'s.
+
+    Raises:
+        ValueError: If a variable of the encoder is not among them.
+    """
+    for variable in model.trainable_variables:
+        if not variable.path.startswith("spans/"):
+            if variable.path not in weights:
+                raise ValueError(f"No weights for {variable.path}.")
+            variable.assign(weights[variable.path])
+
+
+def encoder_block(number, queries, x, attention=True, mask=None):
     """BERT's block: self-attention, or a feed-forward block in its place, then feed-forward.
 
     Args:
@@ -67,6 +114,7 @@ def encoder_block(number, queries, x, attention):
         queries: The places to go on with, of shape `(batch, places, hidden)`.
         x: All places.
         attention: Whether the queries attend to all places.
+        mask: bool, `True` for the places that they attend to; `None` for all.
     """
     hidden = x.shape[-1]
 
@@ -77,7 +125,7 @@ def encoder_block(number, queries, x, attention):
         attend = layers.MultiHeadAttention(
             hidden // HEAD, HEAD, kernel_initializer=_initializer(), name=f"self_attention_{number}"
         )
-        mixed = attend(queries, x)
+        mixed = attend(queries, x, attention_mask=mask)
     else:
         wide = dense(2 * hidden, _gelu, f"mixing_{number}_wide")(queries)
         mixed = dense(hidden, None, f"mixing_{number}")(wide)

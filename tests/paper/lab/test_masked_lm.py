@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -149,3 +150,26 @@ def test_the_last_block_loses_nothing_by_leaving_out_what_is_not_masked(attentio
     everywhere = np.tile(np.arange(SETTINGS["sequence_length"]), (3, 1))
     whole = np.asarray(model(inputs | {"mask_positions": everywhere}))
     np.testing.assert_allclose(model(inputs), whole[:, [2, 5, 11]], atol=1e-5)
+
+
+def test_the_span_model_is_the_same_encoder():
+    """At the places of a row that is not filled up, the two encoders agree to rounding."""
+    first = bert.build_model(VOCABULARY, SETTINGS)
+    second = bert.build_span_model(VOCABULARY, SETTINGS)
+    bert.copy_encoder({v.path: np.asarray(v) for v in first.trainable_variables}, second)
+    length, last = SETTINGS["sequence_length"], f"feedforward_{SETTINGS['layers'] - 1}_norm"
+    tokens = np.random.default_rng(0).integers(1, VOCABULARY, (3, length))
+    inputs = {"token_ids": tokens, "mask_positions": np.tile(np.arange(length), (3, 1))}
+    inner = keras.Model(first.inputs, first.get_layer(last).output)
+    expected = inner([inputs[x.name] for x in first.inputs])
+    got = keras.Model(second.inputs, second.get_layer(last).output)(tokens)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    # What a row is filled up with, token 0, is attended to by none, and no answer's place.
+    short = np.where(np.arange(length) < length // 2, tokens, 0)
+    logits = np.asarray(second(short))
+    table = second.get_layer("token_embedding").trainable_variables[0]
+    table.assign(np.where(np.arange(VOCABULARY)[:, None] == 0, 7.0, table))
+    np.testing.assert_allclose(second(short), logits, atol=1e-5)
+    assert np.all(logits[..., length // 2 :] == -1e9) and np.ptp(logits[..., : length // 2]) > 0
+    with pytest.raises(ValueError, match="No weights for"):
+        bert.copy_encoder({}, second)

@@ -55,7 +55,10 @@ def test_next_are_the_core_on_every_workload(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--workload", "squad"], "no workload 'squad'"),
+        (["--workload", "glue"], "no workload 'glue'"),
+        (["--text", "a.txt"], "--text goes with --save-tokens"),
+        (["--workload", "squad", "--save-tokens", "x", "--text", "a.txt"], "it takes no --text"),
+        (["--workload", "lm", "--save-tokens", "x", "--text", "none.txt"], "none.txt"),
         (["--processes", "0"], "above 0"),
         (["--contestants", "adamax"], "adamax"),
     ],
@@ -106,15 +109,14 @@ def test_stopped_it_goes_on_and_trains_nothing_twice(tmp_path):
 def test_a_training_is_a_function_of_its_seed(tmp_path):
     """Whatever was trained before it in the same process, or in another."""
     code = (
-        "import os, sys; os.environ['KERAS_BACKEND'] = 'jax'\n"
+        "import json, os, sys; os.environ['KERAS_BACKEND'] = 'jax'\n"
         "from training import trainer, workloads\n"
         "from training.contestants import CONTESTANTS\n"
-        "import json\n"
         "w = workloads.WORKLOADS['zipf-64']\n"
         "h = dict(CONTESTANTS['acclip'].default)\n"
         "seeds = json.loads(sys.argv[1])\n"
-        "print(json.dumps({s: [r['initial'], r['curve']] for s, r in\n"
-        "    trainer.trainings(w, 'acclip', h, seeds, 64)}))\n"
+        "rows = [trainer.train(w, 'acclip', [(h, s)], 64)[0] for s in seeds]\n"
+        "print(json.dumps({s: [r['initial'], r['curve']] for s, r in zip(seeds, rows)}))\n"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")])
 
