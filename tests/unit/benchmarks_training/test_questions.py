@@ -23,7 +23,7 @@ from training.contestants import CONTESTANTS
 
 corpus.PACKAGES = ("numpy",)
 corpus.embedded_corpus = lambda cache, whole=corpus.embedded_corpus: whole(cache, ("numpy",))
-small = {"layers": 1, "hidden": 32, "vocabulary_size": 500}
+small = {"layers": 1, "hidden": 64, "vocabulary_size": 500}
 for name, changes in (
     ("mlm-16", {"steps": 32, "batch": 4}), ("squad", {"steps": 64, "rates": 1.0})
 ):
@@ -80,12 +80,9 @@ def test_an_answer_lies_in_its_row_and_the_question_before_it(told):
         assert tokens.shape == (len(spans), 64) and len(spans) >= 32
         first, last = spans.T
         end = np.count_nonzero(tokens, axis=1)
-        # [CLS] question [SEP] context [SEP]; 0 where a window lacks the answer.
+        # [CLS] question [SEP] context [SEP]
         separator = np.argmax(tokens == 2, axis=1)
-        there = first > 0
-        assert there.mean() > 0.3
-        assert np.all(((separator < first) & (first <= last) & (last < end - 1))[there])
-        assert np.all(last[~there] == 0)
+        assert np.all((separator < first) & (first <= last) & (last < end - 1))
 
 
 def test_a_training_begins_at_chance_and_learns(told):

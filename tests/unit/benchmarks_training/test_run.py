@@ -58,7 +58,6 @@ def test_next_are_the_core_on_every_workload(tmp_path):
         (["--workload", "glue"], "no workload 'glue'"),
         (["--text", "a.txt"], "--text goes with --save-tokens"),
         (["--workload", "squad", "--save-tokens", "x", "--text", "a.txt"], "it takes no --text"),
-        (["--workload", "lm", "--save-tokens", "x", "--text", "none.txt"], "none.txt"),
         (["--processes", "0"], "above 0"),
         (["--contestants", "adamax"], "adamax"),
     ],
@@ -68,6 +67,13 @@ def test_a_mistake_is_one_line(arguments, message, capsys):
         run.main(arguments)
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_a_text_that_is_not_there_is_named(tmp_path, capsys):
+    words = ["--workload", "lm", "--save-tokens", str(tmp_path), "--text", "none.txt"]
+    assert run.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "none.txt" in error
 
 
 def test_broken_rows_are_named(tmp_path, capsys):
