@@ -288,6 +288,13 @@ CANDIDATES = {
 }
 CONTESTANTS |= CANDIDATES
 
+# What a user gets who sets the rate alone: Keras's values, and this package's.
+OWN_DEFAULTS = {
+    "adamw": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "weight_decay": 0.004},
+    "acclip": {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-5, "weight_decay": 0.0},
+}
+USUAL = {"rate": 1e-3, "warmup": 0.1}
+
 # Where a grid can't be extended, as its values would mean nothing beyond.
 LIMITS = {
     "beta_1": (0.0, 0.999),

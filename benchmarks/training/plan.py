@@ -14,7 +14,7 @@ import random
 import zlib
 from collections.abc import Iterable, Mapping
 
-from training.contestants import CONTESTANTS, beyond
+from training.contestants import CONTESTANTS, OWN_DEFAULTS, USUAL, beyond
 from training.rows import Row, identity
 from training.workloads import CHECKPOINTS, Workload
 
@@ -130,6 +130,22 @@ class Study:
         seeds = tuple(range(FIRST_SEED, FIRST_SEED + count))
         return self._missing([chosen], seeds, self.workload.steps, self._is_whole)
 
+    def untuned(self) -> dict[str, float] | None:
+        """Its own defaults, with AdamW's usual rate and warm-up; `None` where not compared."""
+        if self.contestant not in OWN_DEFAULTS:
+            return None
+        rate = _scaled(USUAL["rate"], self.workload.rates)
+        settings = USUAL | {"rate": rate} | OWN_DEFAULTS[self.contestant]
+        return {name: settings[name] for name in CONTESTANTS[self.contestant].grid}
+
+    def comparing_defaults(self) -> list[Job]:
+        """The trainings missing of the comparison of defaults, on the comparison's seeds."""
+        settings = self.untuned()
+        if settings is None:
+            return []
+        seeds = tuple(range(FIRST_SEED, FIRST_SEED + self.workload.seeds[0]))
+        return self._missing([settings], seeds, self.workload.steps, self._is_whole)
+
     def sweeping(self) -> list[Job]:
         """The trainings missing of those around the chosen, one hyperparameter at a time."""
         chosen = self.chosen()
@@ -214,6 +230,8 @@ class Study:
         of = grid_of(self.contestant, self.workload.rates)
         grid = {name: set(values) for name, values in of.items()}
         for row in self.rows.values():
+            if row["hyperparameters"] == self.untuned():
+                continue
             for name, value in row["hyperparameters"].items():
                 grid[name].add(value)
         return {name: tuple(sorted(values)) for name, values in grid.items()}

@@ -30,6 +30,7 @@ from training.workloads import WORKLOADS  # noqa: E402
 FOLDER = ROOT / "docs" / "results" / "training"
 PEER, OURS = "adamw", "acclip"
 LINES = ("-", "--", "-.", ":")
+UNTUNED = "ACClip, both untuned"
 LEAST_HEIGHT = 0.1  # Of a panel, in units of the loss.
 FIFTHS = ("the most frequent fifth", "the second", "the third", "the fourth", "the rarest fifth")
 SWEPT = {"rate": "rate", "beta_1": "β1", "beta_2": "β2", "warmup": "warm-up"}
@@ -93,11 +94,12 @@ class Compared:
         ]
         self.studies = {c: Study(name, self.workload, c, rows) for c in everyone}
         self.chosen = {c: study.chosen() for c, study in self.studies.items()}
-        self.trained = {c: self._trained(c) for c in everyone}
+        self.trained = {c: self._trained(c, self.chosen[c]) for c in everyone}
+        self.untuned = {c: self._trained(c, self.studies[c].untuned()) for c in (PEER, OURS)}
 
-    def _trained(self, contestant):
-        """Dict from a seed of the comparison to the row of the chosen hyperparameters."""
-        chosen, tuning = self.chosen[contestant], self.workload.tuning_seeds
+    def _trained(self, contestant, chosen):
+        """Dict from a seed of the comparison to the row of some hyperparameters."""
+        tuning = self.workload.tuning_seeds
         found = self.studies[contestant].rows.values()
         return {
             row["seed"]: row
@@ -143,22 +145,17 @@ class Compared:
             found.append(reached)
         return found
 
-    def fifths(self, contestant, seeds):
-        """The final losses in each fifth of the text, a list of fifths for each seed."""
-        return [
-            [part["loss"] for part in self.trained[contestant][seed]["fifths"]] for seed in seeds
-        ]
-
-    def tell_fifths(self, contestant):
-        """The seeds whose trainings, the contestant's and AdamW's, tell losses by fifths."""
-        return [
-            seed
-            for seed, row in sorted(self.trained[contestant].items())
-            if all(
-                r.get("loss") is not None and "fifths" in r
-                for r in (row, self.trained[PEER].get(seed, {}))
+    def pairs_with_fifths(self, contestant):
+        """Names of who is compared with AdamW, each with its rows and AdamW's, seed by seed."""
+        for trained, name in ((self.trained, NAMES[contestant]), (self.untuned, UNTUNED)):
+            if contestant not in trained or (name == UNTUNED and contestant != OURS):
+                continue
+            ours, peers = (
+                {s: r for s, r in trained[c].items() if "fifths" in r and r["loss"] is not None}
+                for c in (contestant, PEER)
             )
-        ]
+            seeds = sorted(ours.keys() & peers.keys())
+            yield name, [ours[s] for s in seeds], [peers[s] for s in seeds]
 
 
 def answers(all_compared):
@@ -257,19 +254,40 @@ def losses(all_compared, step_seconds):
     return found
 
 
+def untuned(all_compared):
+    """ACClip against AdamW at their defaults, a row a workload."""
+    found = []
+    for compared in all_compared:
+        trained = [compared.untuned[c] for c in (OURS, PEER)]
+        seeds = sorted(trained[0].keys() & trained[1].keys())
+        losses = [[of[seed]["loss"] for seed in seeds] for of in trained]
+        if len(seeds) < 2:
+            continue
+        if None in (*losses[0], *losses[1]):
+            cells = [None, None, None, "undecided: a training diverged"]
+        else:
+            difference = pairs.paired(*losses)
+            means = map(statistics.fmean, losses)
+            cells = [*means, interval(difference), pairs.verdict(difference)]
+        found.append([compared.name, len(seeds), *cells])
+    return found
+
+
+def by_fifths(rows):
+    """The final losses in each fifth of the text, a tuple of the rows' losses for each."""
+    return list(zip(*([part["loss"] for part in row["fifths"]] for row in rows), strict=True))
+
+
 def fifths(all_compared):
-    """The difference to tuned AdamW's final loss in each fifth of the text, a row an optimizer."""
+    """The difference to AdamW's final loss in each fifth of the text, a row an optimizer."""
     found = []
     for compared in all_compared:
         for c in compared.studies:
-            seeds = compared.tell_fifths(c)
-            if c == PEER or len(seeds) < 2:
-                continue
-            ours, peers = (zip(*compared.fifths(name, seeds), strict=True) for name in (c, PEER))
-            cells = [
-                interval(pairs.paired(one, other)) for one, other in zip(ours, peers, strict=True)
-            ]
-            found.append([compared.name, NAMES[c], str(len(seeds)), *cells])
+            for name, ours, peers in compared.pairs_with_fifths(c) if c != PEER else ():
+                if len(ours) > 1:
+                    both = zip(by_fifths(ours), by_fifths(peers), strict=True)
+                    cells = [interval(pairs.paired(*pair)) for pair in both]
+                    found.append([compared.name, name, str(len(ours)), *cells])
     return found
 
 
@@ -277,17 +295,17 @@ def words(all_compared):
     """How many words make up each fifth, their share of the held-out labels, AdamW's loss there."""
     found = []
     for compared in all_compared:
-        seeds = compared.tell_fifths(PEER)
-        if not seeds:
-            continue
-        parts = compared.trained[PEER][seeds[0]]["fifths"]
-        total = sum(part["labels"] for part in parts)
-        means = map(statistics.fmean, zip(*compared.fifths(PEER, seeds), strict=True))
-        cells = [
-            f"{part['words']:,} words, {100 * part['labels'] / total:.0f}%, {mean:.3f}"
-            for part, mean in zip(parts, means, strict=True)
-        ]
-        found.append([compared.name, *cells])
+        for name, _, peers in compared.pairs_with_fifths(OURS):
+            if not peers:
+                continue
+            parts = peers[0]["fifths"]
+            total = sum(part["labels"] for part in parts)
+            means = map(statistics.fmean, by_fifths(peers))
+            cells = [
+                f"{part['words']:,} words, {100 * part['labels'] / total:.0f}%, {mean:.3f}"
+                for part, mean in zip(parts, means, strict=True)
+            ]
+            found.append([compared.name, "untuned" if name == UNTUNED else "tuned", *cells])
     return found
 
 
@@ -413,6 +431,17 @@ def results(rows, path, step_seconds):
                 ],
                 "rows": found,
             },
+            "untuned": {
+                "columns": [
+                    "workload",
+                    "seeds",
+                    {"name": "ACClip"} | loss,
+                    {"name": "AdamW"} | loss,
+                    {"name": "ACClip − AdamW (95%)", "sign": True} | loss,
+                    "at their defaults",
+                ],
+                "rows": untuned(compared),
+            },
             "state": {
                 "columns": ["workload", "trainings", "tuned", "compared on fresh seeds", "swept"],
                 "rows": state(compared),
@@ -442,7 +471,7 @@ def results(rows, path, step_seconds):
                 ],
                 "rows": fifths(compared),
             },
-            "words": {"columns": ["workload", *FIFTHS], "rows": words(compared)},
+            "words": {"columns": ["workload", "AdamW", *FIFTHS], "rows": words(compared)},
             "candidates": {
                 "columns": [
                     "workload",

@@ -6,10 +6,10 @@
 
 The stages: `tune` chooses each contestant's hyperparameters (16 trials at a quarter of the budget,
 6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there), `confirm`
-trains the chosen on fresh seeds, `sweep` varies rate, β1, β2 and warm-up around the chosen. Without
-`--stage` they come in this order, for the core of the contestants on every workload first. Ctrl-C
-stops it; the same command goes on: what has a row is not trained again, and what a training in
-progress had done is.
+trains the chosen on fresh seeds, `defaults` trains AdamW and ACClip untuned on the same seeds, and
+`sweep` varies rate, β1, β2 and warm-up around the chosen. Without `--stage` they come in this
+order, for the core of the contestants on every workload first. Ctrl-C stops it; the same command
+goes on: what has a row is not trained again, and what a training in progress had done is.
 
 Models train on Keras's JAX backend, each process with one thread for its matrices. On a GPU, many
 trainings of small models go together in one program (`--together`). A machine without TensorFlow
@@ -47,7 +47,12 @@ from training.plan import FIRST_SEED, Job, Study  # noqa: E402
 from training.workloads import TOKENS  # noqa: E402
 
 ROWS = ROOT / "docs" / "results" / "training" / "rows.jsonl"
-STAGES = {"tune": Study.tuning, "confirm": Study.confirming, "sweep": Study.sweeping}
+STAGES = {
+    "tune": Study.tuning,
+    "confirm": Study.confirming,
+    "defaults": Study.comparing_defaults,
+    "sweep": Study.sweeping,
+}
 
 
 def parse_arguments(arguments=None):

@@ -3,10 +3,13 @@
 import itertools
 import json
 
+import keras
 import numpy as np
 import pytest
 from scipy import stats
-from training import plan, report, rows, workloads
+from training import contestants, plan, report, rows, workloads
+
+import keras_acclip
 
 WORKLOAD = "mlm-16"
 
@@ -40,7 +43,8 @@ def made():
                 trained(contestant, dict(job.hyperparameters), s, job.steps, random.uniform(6, 7))
                 for job, s in itertools.chain(*([(job, s) for s in job.seeds] for job in jobs))
             ]
-        for job in plan.Study(WORKLOAD, workload, contestant, found).confirming():
+        study = plan.Study(WORKLOAD, workload, contestant, found)
+        for job in study.confirming() + study.comparing_defaults():
             for seed in job.seeds:
                 parts = [
                     {"words": 10**k, "labels": 20, "loss": k + random.uniform(0, 1) - better}
@@ -65,8 +69,11 @@ def tables(made, tmp_path_factory):
     return json.loads((path.parent / "results.json").read_text())["tables"]
 
 
-def final(made, contestant):
-    whole = [row for row in made if row["contestant"] == contestant and "fifths" in row]
+def final(made, contestant, untuned=False):
+    study = plan.Study(WORKLOAD, workloads.WORKLOADS[WORKLOAD], contestant, made)
+    settings = study.untuned() if untuned else study.chosen()
+    mine = [row for row in made if row["contestant"] == contestant and "fifths" in row]
+    whole = [row for row in mine if row["hyperparameters"] == settings]
     return sorted(whole, key=lambda row: row["seed"])
 
 
@@ -82,14 +89,31 @@ def test_the_difference_and_its_interval_are_scipys(made, tables):
     np.testing.assert_allclose(list(row[4].values()), expected(ours, peers))
 
 
+def test_defaults_are_compared_on_the_same_seeds(made, tables):
+    ours, peers = ([row["loss"] for row in final(made, c, True)] for c in ("acclip", "adamw"))
+    ((name, seeds, *means, difference, _),) = tables["untuned"]["rows"]
+    assert (name, seeds) == (WORKLOAD, 8)
+    np.testing.assert_allclose(means, [np.mean(ours), np.mean(peers)])
+    np.testing.assert_allclose(list(difference.values()), expected(ours, peers))
+
+
+def test_the_defaults_are_those_of_the_optimizers():
+    for name, make in (("adamw", keras.optimizers.AdamW), ("acclip", keras_acclip.ACClip)):
+        config = make(1e-3).get_config()
+        for key, value in contestants.OWN_DEFAULTS[name].items():
+            assert (config[key] or 0.0) == value, (name, key)
+
+
 def test_each_fifth_is_compared_by_itself(made, tables):
-    ((name, optimizer, seeds, *cells),) = tables["fifths"]["rows"]
+    (name, optimizer, seeds, *cells), untuned = tables["fifths"]["rows"]
     assert (name, optimizer, seeds) == (WORKLOAD, "ACClip", "8")
+    assert untuned[:3] == [WORKLOAD, report.UNTUNED, "8"]
     for k, cell in enumerate(cells):
         pair = ([row["fifths"][k]["loss"] for row in final(made, c)] for c in ("acclip", "adamw"))
         np.testing.assert_allclose(list(cell.values()), expected(*pair))
     peers = np.mean([[p["loss"] for p in row["fifths"]] for row in final(made, "adamw")], axis=0)
-    ((name, *cells),) = tables["words"]["rows"]
+    (name, tuned, *cells), (_, untuned, *_) = tables["words"]["rows"]
+    assert (name, tuned, untuned) == (WORKLOAD, "tuned", "untuned")
     assert cells == [f"{10**k:,} words, 20%, {loss:.3f}" for k, loss in enumerate(peers)]
 
 
@@ -115,6 +139,8 @@ def test_a_compared_row_without_its_fifths_is_trained_again(made):
     assert plan.Study(WORKLOAD, workload, "acclip", made).confirming() == []
     old = [{k: v for k, v in row.items() if k != "fifths"} for row in made]
     (job,) = plan.Study(WORKLOAD, workload, "acclip", old).confirming()
+    assert job.seeds == tuple(range(8))
+    (job,) = plan.Study(WORKLOAD, workload, "acclip", old).comparing_defaults()
     assert job.seeds == tuple(range(8))
     again = [*old, *final(made, "acclip")]
     assert plan.Study(WORKLOAD, workload, "acclip", again).confirming() == []
