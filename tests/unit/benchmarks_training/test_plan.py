@@ -128,5 +128,5 @@ def test_beyond(name, values, low, expected):
 
 def test_workloads_by_name():
     assert named(["zipf", "zipf-64"]) == ["zipf-full", "zipf-64"]
-    with pytest.raises(ValueError, match="no workload 'squad'"):
-        named(["squad"])
+    with pytest.raises(ValueError, match="no workload 'glue'"):
+        named(["glue"])
