@@ -268,8 +268,10 @@ def untuned(all_compared):
         else:
             difference = pairs.paired(*losses)
             means = map(statistics.fmean, losses)
-            cells = [*means, interval(difference), pairs.verdict(difference)]
-        found.append([compared.name, len(seeds), *cells])
+            whole = len(seeds) == compared.seeds(OURS)
+            said = pairs.verdict(difference) if whole else "unfinished"
+            cells = [*means, interval(difference), said]
+        found.append([compared.name, f"{len(seeds)} of {compared.seeds(OURS)}", *cells])
     return found
 
 
