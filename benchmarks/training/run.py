@@ -197,6 +197,8 @@ def train(batch: Batch, path: Path, known: dict) -> int:
     if device.platform != "cpu":
         known = known | {"machine": f"{device.device_kind}, {known['machine']}"}
     for (settings, seed), result in zip(members, results, strict=True):
+        if seed in workload.tuning_seeds:
+            del result["curve"]  # Of a trial the final loss alone counts.
         row = {
             "workload": batch.workload,
             "contestant": batch.contestant,

@@ -7,6 +7,7 @@ weights and see the same examples in the same order.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -77,41 +78,22 @@ class Problem:
     fifths: Any = None
 
 
-def _zipf(workload, seed, steps):
-    from training import zipf
+def _problem_of(module: str, function: str) -> Callable[..., Problem]:
+    """A workload's `make`, whose module is loaded when it is called: the plan needs no JAX."""
 
-    return zipf.problem(workload, seed, steps)
+    def make(workload: Workload, seed: int, steps: int) -> Problem:
+        made = getattr(importlib.import_module(f"training.{module}"), function)
+        return made(workload, seed, steps)
 
-
-def _mlm(workload, seed, steps):
-    from training import text
-
-    return text.masked_lm(workload, seed, steps)
+    return make
 
 
-def _lm(workload, seed, steps):
-    from training import text
-
-    return text.language_model(workload, seed, steps)
-
-
-def _images(workload, seed, steps):
-    from training import images
-
-    return images.problem(workload, seed, steps)
-
-
-def _squad(workload, seed, steps):
-    from training import questions
-
-    return questions.problem(workload, seed, steps)
-
-
-def _outliers(workload, seed, steps):
-    from training import outliers
-
-    return outliers.problem(workload, seed, steps)
-
+_zipf = _problem_of("zipf", "problem")
+_mlm = _problem_of("text", "masked_lm")
+_lm = _problem_of("text", "language_model")
+_images = _problem_of("images", "problem")
+_squad = _problem_of("questions", "problem")
+_outliers = _problem_of("outliers", "problem")
 
 ZIPF = {"classes": 128, "features": 16, "spread": 0.5, "held_out": 8_192}
 BERT = {
