@@ -38,8 +38,9 @@ if importlib.util.find_spec("official") is None:
     _NEEDED = (
         "keras_acclip.garden needs the TensorFlow Model Garden: pip install 'keras-acclip[garden]'"
     )
-    # What Python calls the program while it looks for the module of `python -m`.
-    if sys.argv[:1] == ["-m"]:
+    # "-m" is what Python calls the program while it looks for the module of `python -m`: this
+    # package's command, not a program of a user's that does without.
+    if sys.argv[:1] == ["-m"] and any(word.startswith(__name__) for word in sys.orig_argv):
         print(f"error: {_NEEDED}", file=sys.stderr)
         sys.exit(2)
     raise ImportError(_NEEDED)

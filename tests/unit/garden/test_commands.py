@@ -95,3 +95,18 @@ def test_without_the_model_garden_it_says_so_in_one_line(name, tmp_path):
     assert run.returncode == 2
     needed = "keras_acclip.garden needs the TensorFlow Model Garden: pip install"
     assert run.stderr == f"error: {needed} 'keras-acclip[garden]'\n"
+
+
+def test_a_program_that_does_without_the_model_garden_goes_on(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['official'] = None\n")
+    (tmp_path / "tool").mkdir()
+    guarded = "try:\n    import keras_acclip.garden\nexcept ImportError:\n    print('without')\n"
+    (tmp_path / "tool/__init__.py").write_text(guarded)
+    (tmp_path / "tool/main.py").write_text("print('runs')\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "tool.main"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (0, "without\nruns\n"), run.stderr
