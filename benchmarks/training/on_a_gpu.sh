@@ -6,24 +6,30 @@
 #
 # ROWS is the results file, TOKENS the folder of `run.py --save-tokens`.
 set -u
-rows=$1 tokens=$2 seconds=$3 processes=${4:-12}
+rows=$1 tokens=$2 seconds=$3 processes=${4:-8}
 here=$(dirname "$0")
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-/tmp/jax-compiled}
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0"
-study() { # workload, together, contestants: for each a line of arguments
-    for contestant in "${@:3}"; do
-        echo "--workload $1 --together $2 --contestants $contestant --stage tune confirm"
+study() { # workload, together, stages, contestants: for each a line of arguments
+    for contestant in "${@:4}"; do
+        echo "--workload $1 --together $2 --contestants $contestant --stage $3"
+    done
+}
+both() { # stages, contestants
+    for contestant in "${@:2}"; do
+        study lm 16 "$1" "$contestant"
+        study mlm-128 16 "$1" "$contestant"
     done
 }
 {
-    study mlm-16 32 adamw acclip acclip_nesterov muon lion adam clip_adamw_moment
-    study mlm-128 16 adamw acclip
-    study mlm-16 32 acclip_cautious acclip_smooth acclip_relative acclip_nesterov_cautious
-    study mlm-128 16 acclip_nesterov muon lion
-    study lm 16 adamw acclip
-    study mlm-16 32 acclip_corrected acclip_gradient acclip_multiple acclip_nesterov_smooth
-    study mlm-128 16 adam clip_adamw_moment
-    study lm 16 acclip_nesterov muon lion adam clip_adamw_moment
+    both "tune confirm defaults" adamw acclip
+    both "tune confirm" muon acclip_nesterov lion adam clip_adamw_moment
+    study mlm-16 32 "tune confirm defaults" adamw acclip
+    study mlm-16 32 "tune confirm" muon acclip_nesterov lion adam clip_adamw_moment
+    both "tune confirm" acclip_cautious acclip_smooth acclip_relative acclip_corrected
+    both sweep adamw acclip
+    study mlm-16 32 "tune confirm" acclip_cautious acclip_smooth acclip_relative acclip_corrected \
+        acclip_gradient acclip_multiple acclip_nesterov_cautious acclip_nesterov_smooth
 } | timeout "$seconds" xargs -P "$processes" -L 1 \
     python3 "$here/run.py" --processes 1 --rows "$rows" --tokens "$tokens"

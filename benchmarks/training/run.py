@@ -192,8 +192,9 @@ def train(batch: Batch, path: Path, known: dict) -> int:
         known = known | {"text": text}
         rows.check_text(rows.read(path), batch.workload, text)
     members = [(dict(settings), seed) for settings, seed in batch.members]
-    results = trainer.train(workload, batch.contestant, members, batch.steps)
     device = jax.devices()[0]
+    filled = members if device.platform == "cpu" else filled_up(members)
+    results = trainer.train(workload, batch.contestant, filled, batch.steps)[: len(members)]
     if device.platform != "cpu":
         known = known | {"machine": f"{device.device_kind}, {known['machine']}"}
     for (settings, seed), result in zip(members, results, strict=True):
@@ -211,6 +212,16 @@ def train(batch: Batch, path: Path, known: dict) -> int:
     return len(members)
 
 
+def filled_up(members: list) -> list:
+    """Members with repetitions up to a power of two, 4 at least.
+
+    An accelerator compiles a program for longer than it runs it: so a study needs three or four of
+    them, not one for each number of trainings, and finds the others in JAX's cache.
+    """
+    count = max(4, 1 << (len(members) - 1).bit_length())
+    return members + [members[-1]] * (count - len(members))
+
+
 def _rounded(value):
     """JSON values with floats of 6 digits that count, which a results file is read with."""
     if isinstance(value, dict):
@@ -225,7 +236,10 @@ def circumstances():
     from importlib.metadata import version
 
     def git(*words):
-        run = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True)
+        try:
+            run = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True)
+        except FileNotFoundError:
+            return ""
         return run.stdout.strip()
 
     cpu = f"{os.cpu_count()} cores of {processor()}"

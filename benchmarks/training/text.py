@@ -39,7 +39,8 @@ def rows(vocabulary_size: int, length: int) -> tuple[np.ndarray, np.ndarray, int
     folder = os.environ.get(TOKENS)
     if folder:
         with np.load(Path(folder) / _file(vocabulary_size, length)) as made:
-            return made["train"], made["validation"], int(made["vocabulary_size"])
+            seen, unseen = (made[name].astype("int32") for name in ("train", "validation"))
+            return seen, unseen, int(made["vocabulary_size"])
     return _make_rows(vocabulary_size, length)
 
 
