@@ -2,7 +2,8 @@
 
 Every contestant gets `TRIALS` trials of a quarter of the budget on the tuning seeds, the best of
 them half of it, the best of these all of it. While the best lies at an edge of its grid, the next
-value beyond is tried. Then fresh seeds compare the chosen.
+value beyond is tried. A quarter of the budget prefers what starts early: where the loss stays on a
+plateau at first, the best is refined with the whole budget. Then fresh seeds compare the chosen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from training.workloads import CHECKPOINTS, Workload
 TRIALS = 16
 RUNGS = ((4, TRIALS), (2, 6), (1, 3))  # What part of the budget, and how many trials.
 EXTENSIONS = 12  # At most so many trials beyond a grid's edges.
+REFINED = ("rate", "warmup", "beta_1", "beta_2")
+REFINEMENTS = 8  # At most so many trials beside the best, with the whole budget.
+EXCHANGE = {"adamw": "acclip", "acclip": "adamw"}  # Who tries whose choice.
 FIRST_SEED = 0  # Of the comparison; tuning seeds are others.
 
 Settings = Mapping[str, float]
@@ -97,17 +101,40 @@ class Study:
 
     def __init__(self, name: str, workload: Workload, contestant: str, rows: Iterable[Row]) -> None:
         self.name, self.workload, self.contestant = name, workload, contestant
-        mine = [r for r in rows if r["workload"] == name and r["contestant"] == contestant]
+        here = [row for row in rows if row["workload"] == name]
+        mine, peers = (
+            [row for row in here if row["contestant"] == who]
+            for who in (contestant, EXCHANGE.get(contestant))
+        )
         self.rows = {identity(row): row for row in mine}
+        self._peers_rows = peers
 
     def tuning(self) -> list[Job]:
         """The tuning's next trainings, that wait for nothing; none when the best is chosen."""
         return self._search()[1]
 
     def chosen(self) -> dict[str, float] | None:
-        """The hyperparameters that the tuning chose; `None` before it is through."""
+        """The hyperparameters that the tuning chose; `None` before it is through.
+
+        A refinement counts when it is through.
+        """
         tried, missing = self._search()
-        return None if missing else tried[0]
+        if missing:
+            return None
+        refined, _, through = self._refinement(tried[0])
+        return refined if through else tried[0]
+
+    def refining(self) -> list[Job]:
+        """The refinement's next trainings; none where there is nothing to refine yet."""
+        tried, missing = self._search()
+        return [] if missing else self._refinement(tried[0])[1]
+
+    def refined(self) -> bool | None:
+        """Whether the choice is refined; `None` on workloads that are not."""
+        if not self.workload.refined:
+            return None
+        tried, missing = self._search()
+        return not missing and self._refinement(tried[0])[2]
 
     def trials_beyond(self) -> int:
         """How many trials beyond its grid's edges the tuning has taken so far."""
@@ -224,6 +251,46 @@ class Study:
                 grid[name] = tuple(sorted({*grid[name], trial[name]}))
             candidates = self._ranked([*candidates, *further.values()], steps)
         return candidates, []
+
+    def _refinement(self, best):
+        """From the best so far to the best beside it, one value of one hyperparameter at a time.
+
+        First comes what the other one of the question chose, so that no lead is a schedule's.
+
+        Returns:
+            The best, the next trainings, and whether that is all.
+        """
+        if not self.workload.refined:
+            return best, [], False
+        steps, seeds = self.workload.steps, self.workload.tuning_seeds
+        if self.contestant in EXCHANGE:
+            peer = Study(self.name, self.workload, EXCHANGE[self.contestant], self._peers_rows)
+            theirs, missing = peer._search()
+            if missing:
+                return best, [], False
+            trial = best | {n: v for n, v in theirs[0].items() if n in best and n != "epsilon"}
+            if missing := self._missing([trial], seeds, steps):
+                return best, missing, False
+            best = min(best, trial, key=lambda settings: self.loss(settings, steps))
+        left = REFINEMENTS
+        for name, low in ((n, low) for n in REFINED if n in best for low in (False, True)):
+            while left and (value := self._beside(name, best[name], low)) is not None:
+                trial = best | {name: value}
+                if missing := self._missing([trial], seeds, steps):
+                    return best, missing, False
+                left -= 1
+                if self.loss(trial, steps) >= self.loss(best, steps):
+                    break
+                best = trial
+        return best, [], True
+
+    def _beside(self, name, value, low):
+        """The next value of a grid below or above one, or beyond its end; `None` at its limit."""
+        of = grid_of(self.contestant, self.workload.rates)[name]
+        further = [other for other in of if (other < value if low else other > value)]
+        if further:
+            return further[-1 if low else 0]
+        return beyond(name, tuple(sorted({*of, value})), self.contestant, low)
 
     def _grid(self):
         """The grid with every value that was tried beyond it."""

@@ -5,11 +5,13 @@
     python benchmarks/training/run.py --workload mlm --together 32 --processes 1 --tokens tokens
 
 The stages: `tune` chooses each contestant's hyperparameters (16 trials at a quarter of the budget,
-6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there), `confirm`
-trains the chosen on fresh seeds, `defaults` trains AdamW and ACClip untuned on the same seeds, and
-`sweep` varies rate, β1, β2 and warm-up around the chosen. Without `--stage` they come in this
-order, for the core of the contestants on every workload first. Ctrl-C stops it; the same command
-goes on: what has a row is not trained again, and what a training in progress had done is.
+6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there). `refine` goes
+on from there with the whole budget, where the loss stays on a plateau at first: AdamW tries
+ACClip's choice and ACClip AdamW's, then each what lies beside its best. `confirm` trains the chosen
+on fresh seeds, `defaults` trains AdamW and ACClip untuned on the same seeds, and `sweep` varies
+rate, β1, β2 and warm-up around the chosen. Without `--stage` they come in this order, for the core
+of the contestants on every workload first. Ctrl-C stops it; the same command goes on: what has a
+row is not trained again, and what a training in progress had done is.
 
 Models train on Keras's JAX backend, each process with one thread for its matrices. On a GPU, many
 trainings of small models go together in one program (`--together`). A machine without TensorFlow
@@ -49,6 +51,7 @@ from training.workloads import TOKENS  # noqa: E402
 ROWS = ROOT / "docs" / "results" / "training" / "rows.jsonl"
 STAGES = {
     "tune": Study.tuning,
+    "refine": Study.refining,
     "confirm": Study.confirming,
     "defaults": Study.comparing_defaults,
     "sweep": Study.sweeping,

@@ -30,6 +30,8 @@ class Workload:
         rates: The factor of every contestant's grid of rates.
         all_take_part: Whether the contestants outside the core take part.
         by_name_alone: Whether it is trained only where it is asked for by its name.
+        refined: Whether the best is refined with the whole budget, as a part of it prefers what
+            starts early.
         pieces: How many equal pieces of a batch go through the model one after another, so that
             their activations need not fit the memory together.
         sizes: What `make` needs besides.
@@ -44,6 +46,7 @@ class Workload:
     rates: float = 1.0
     all_take_part: bool = True
     by_name_alone: bool = False
+    refined: bool = False
     pieces: int = 1
     sizes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -131,9 +134,13 @@ WORKLOADS = {
     "zipf-64": Workload(
         _zipf, 2_048, 64, 64, (1000, 1001), (32, 32), 10.0, sizes=ZIPF | {"full": False}
     ),
-    "mlm-16": Workload(_mlm, 3_200, 16, 1_024, (1000, 1001), (8, 4), sizes=BERT),
-    "mlm-128": Workload(_mlm, 1_024, 128, 8_192, (1000,), (8, 4), all_take_part=False, sizes=BERT),
-    "lm": Workload(_lm, 2_048, 32, 4_096, (1000,), (8, 4), all_take_part=False, sizes=GPT),
+    "mlm-16": Workload(_mlm, 3_200, 16, 1_024, (1000, 1001), (8, 4), refined=True, sizes=BERT),
+    "mlm-128": Workload(
+        _mlm, 1_024, 128, 8_192, (1000,), (8, 4), all_take_part=False, refined=True, sizes=BERT
+    ),
+    "lm": Workload(
+        _lm, 2_048, 32, 4_096, (1000,), (8, 4), all_take_part=False, refined=True, sizes=GPT
+    ),
     "images": Workload(
         _images,
         640,
@@ -169,6 +176,7 @@ WORKLOADS = {
         (8, 4),
         all_take_part=False,
         by_name_alone=True,
+        refined=True,
         pieces=8,
         sizes=LARGE_GPT,
     ),
