@@ -76,6 +76,9 @@ NAMES = {
 }
 
 
+NOT_RUN = "not compared yet"
+
+
 # --- What the rows say -----------------------------------------------------------------------
 
 
@@ -162,27 +165,38 @@ def answers(all_compared):
     """The question that the study was made for, a row a workload."""
     found = []
     for compared in all_compared:
-        both = all(compared.complete(c) for c in (PEER, OURS))
-        if not both:
-            found.append([compared.name, None, None, None, None, "not run yet"])
-            continue
         seeds = sorted(compared.trained[OURS].keys() & compared.trained[PEER].keys())
+        whole = all(compared.complete(c) for c in (PEER, OURS))
+        count = str(len(seeds)) if whole else f"{len(seeds)} of {compared.seeds(OURS)}"
+        refined = refined_text(compared, (PEER, OURS))
+        if len(seeds) < 2:
+            found.append([compared.name, count, None, None, None, refined, NOT_RUN])
+            continue
         difference = compared.difference(OURS)
         if difference is None:
-            row = [len(seeds), None, None, None, "undecided: a training diverged"]
+            cells = [None, None, None, refined, "undecided: a training diverged"]
         else:
             means = [statistics.fmean(compared.losses(c, seeds)) for c in (OURS, PEER)]
-            row = [len(seeds), *means, interval(difference), pairs.verdict(difference)]
-        found.append([compared.name, *row])
+            said = pairs.verdict(difference) if whole else "unfinished"
+            cells = [*means, interval(difference), refined, said]
+        found.append([compared.name, count, *cells])
     return found
+
+
+def refined_text(compared, contestants):
+    """How many of some contestants' choices are refined, as a cell."""
+    refined = [compared.studies[c].refined() for c in contestants]
+    return "–" if None in refined else f"{sum(refined)} of {len(refined)}"
 
 
 def headlines(found):
     """What README quotes: the answers that there are, before the headlines of other pages."""
     made = []
-    for order, (name, seeds, *_, difference, answer) in enumerate(found):
+    for order, (name, seeds, *_, difference, refined, answer) in enumerate(found):
         if difference is not None:
             steps = f"{WORKLOADS[name].steps:,}"
+            if refined not in ("–", "2 of 2"):
+                answer += f"; {refined} choices refined"
             claim = f"{NAMED[name]}: held-out loss, tuned ACClip less tuned AdamW"
             made.append(
                 {"order": order - len(found), "claim": claim, "result": difference}
@@ -202,10 +216,12 @@ def state(all_compared):
     for compared in all_compared:
         studies, count = compared.studies, len(compared.studies)
         tuned = sum(chosen is not None for chosen in compared.chosen.values())
+        refined = refined_text(compared, studies)
         confirmed = sum(compared.complete(c) for c in studies)
         swept = sum(bool(compared.chosen[c]) and not studies[c].sweeping() for c in studies)
         done = sum(len(study.rows) for study in studies.values())
-        found.append([compared.name, done, *(f"{n} of {count}" for n in (tuned, confirmed, swept))])
+        cells = [f"{n} of {count}" for n in (tuned, confirmed, swept)]
+        found.append([compared.name, done, cells[0], refined, *cells[1:]])
     return found
 
 
@@ -404,9 +420,9 @@ def results(rows, path, step_seconds):
     """
     compared = [Compared(name, rows) for name in WORKLOADS]
     found = answers(compared)
-    said = [f"{name}: {answer}" for name, *_, answer in found if answer != "not run yet"]
-    left = [name for name, *_, answer in found if answer == "not run yet"]
-    outcome = "; ".join([*said, f"not run yet: {', '.join(left)}"] if left else said)
+    said = [f"{name}: {answer}" for name, *_, answer in found if answer != NOT_RUN]
+    left = [name for name, *_, answer in found if answer == NOT_RUN]
+    outcome = "; ".join([*said, f"{NOT_RUN}: {', '.join(left)}"] if left else said)
     loss = {"digits": 3}
     both = [
         "workload",
@@ -430,7 +446,7 @@ def results(rows, path, step_seconds):
         "measured": [*measured(rows), *measured_seconds(step_seconds)],
         "tables": {
             "answers": {
-                "columns": [*both, "answer"],
+                "columns": [*both, "choices refined", "answer"],
                 "rows": found,
             },
             "untuned": {
@@ -438,7 +454,14 @@ def results(rows, path, step_seconds):
                 "rows": untuned(compared),
             },
             "state": {
-                "columns": ["workload", "trainings", "tuned", "compared on fresh seeds", "swept"],
+                "columns": [
+                    "workload",
+                    "trainings",
+                    "tuned",
+                    "refined",
+                    "compared on fresh seeds",
+                    "swept",
+                ],
                 "rows": state(compared),
             },
             "losses": {

@@ -1,6 +1,7 @@
 """The plan of the comparison: halving, grids extended, fresh seeds."""
 
 import collections
+import dataclasses
 import math
 
 import pytest
@@ -106,6 +107,81 @@ def test_a_sweep_does_not_change_the_choice():
 def test_nothing_is_compared_before_the_tuning_is_through():
     study = plan.Study("w", WORKLOAD, "adamw", [])
     assert study.chosen() is None and study.confirming() == [] and study.sweeping() == []
+
+
+REFINED = dataclasses.replace(WORKLOAD, refined=True)
+
+
+def rows_of(contestant, jobs, loss):
+    return [
+        {
+            "workload": "w",
+            "contestant": contestant,
+            "hyperparameters": dict(job.hyperparameters),
+            "seed": seed,
+            "steps": job.steps,
+            "loss": loss(dict(job.hyperparameters), job.steps),
+        }
+        for job in jobs
+        for seed in job.seeds
+    ]
+
+
+def plateau(settings, steps):
+    """A loss that stays on a plateau until half the budget where the rate is high, then falls."""
+    if settings["rate"] > 3e-3 and steps < 128:
+        return 10.0
+    return 5.0 + abs(math.log(settings["rate"] / 0.01)) + abs(settings["warmup"] - 0.4)
+
+
+def refined_study(contestant, loss):
+    rows = []
+    for who in plan.EXCHANGE if contestant in plan.EXCHANGE else (contestant,):
+        while jobs := plan.Study("w", REFINED, who, rows).tuning():
+            rows += rows_of(who, jobs, loss)
+    tuned, taken = plan.Study("w", REFINED, contestant, rows), []
+    assert tuned.refined() is False
+    while jobs := plan.Study("w", REFINED, contestant, rows).refining():
+        taken += jobs
+        rows += rows_of(contestant, jobs, loss)
+    return tuned.chosen(), plan.Study("w", REFINED, contestant, rows), taken
+
+
+@pytest.mark.parametrize("contestant", ["adamw", "acclip", "muon"])
+def test_refining_finds_what_a_part_of_the_budget_hid(contestant):
+    tuned, study, jobs = refined_study(contestant, plateau)
+    assert tuned["rate"] <= 2e-3
+    assert study.refined() is True and study.refining() == []
+    assert plateau(study.chosen(), 128) < plateau(tuned, 128)
+    assert all(job.steps == 128 for job in jobs)
+    most = plan.REFINEMENTS + (contestant in plan.EXCHANGE)
+    assert 0 < len(jobs) <= most
+
+
+def test_refining_takes_one_step_of_one_hyperparameter():
+    tuned, _, jobs = refined_study("muon", lambda settings, steps: 1.0)
+    for job in jobs:
+        assert len({n for n, v in job.hyperparameters if v != tuned[n]}) == 1
+    names = {n for job in jobs for n, v in job.hyperparameters if v != tuned[n]}
+    assert names <= {*plan.REFINED}
+
+
+def test_refining_tries_the_others_choice_first():
+    rows = []
+    for who, best in (("adamw", 5e-4), ("acclip", 5e-3)):
+        away = lambda s, _, best=best: abs(math.log(s["rate"] / best)) + s["warmup"]  # noqa: E731
+        while jobs := plan.Study("w", REFINED, who, rows).tuning():
+            rows += rows_of(who, jobs, away)
+    theirs = plan.Study("w", REFINED, "acclip", rows).chosen()
+    study = plan.Study("w", REFINED, "adamw", rows)
+    (job,) = study.refining()
+    shared = {name: theirs[name] for name in theirs if name != "epsilon"}
+    assert dict(job.hyperparameters) == shared | {"epsilon": study.chosen()["epsilon"]}
+
+
+def test_a_workload_without_a_plateau_is_not_refined():
+    study, _ = study_of("adamw", far_from(1e-3, 0.8))
+    assert study.refined() is None and study.refining() == []
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,18 @@ def test_the_difference_and_its_interval_are_scipys(made, tables):
     np.testing.assert_allclose(list(row[4].values()), expected(ours, peers))
 
 
+def test_an_answer_is_unfinished_until_all_seeds_are_there_and_names_a_choice_not_refined(made):
+    fresh = [row for row in made if not (row["contestant"] == "adamw" and 5 <= row["seed"] < 8)]
+    for found, seeds in ((made, "8"), (fresh, "5 of 8")):
+        row = report.answers([report.Compared(WORKLOAD, found)])[0]
+        said = pairs.verdict(row[4]) if found is made else "unfinished"
+        assert (row[1], row[5], row[6]) == (seeds, "0 of 2", said)
+        assert report.headlines([row])[0]["seeds"].endswith("; 0 of 2 choices refined")
+    assert report.answers([report.Compared("lm", made)])[0][1:] == [
+        *("0 of 8", None, None, None, "0 of 2", report.NOT_RUN)
+    ]
+
+
 def test_defaults_are_compared_on_the_same_seeds(made, tables):
     ours, peers = ([row["loss"] for row in final(made, c, True)] for c in ("acclip", "adamw"))
     ((name, seeds, *means, difference, said),) = tables["untuned"]["rows"]
