@@ -6,14 +6,14 @@
 #
 # ROWS is the results file, TOKENS the folder of `run.py --save-tokens`.
 set -u
-rows=$1 tokens=$2 seconds=$3 processes=${4:-8}
+rows=$1 tokens=$2 seconds=$3 processes=${4:-6}
 here=$(dirname "$0")
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-/tmp/jax-compiled}
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0"
 study() { # workload, together, stages, contestants: for each a line of arguments
     for contestant in "${@:4}"; do
-        echo "--workload $1 --together $2 --contestants $contestant --stage $3"
+        echo "--workload $1 --together $2 --stage $3 --contestants $contestant"
     done
 }
 both() { # stages, contestants
@@ -22,14 +22,16 @@ both() { # stages, contestants
         study mlm-128 16 "$1" "$contestant"
     done
 }
+all="tune refine confirm"
 {
-    both "tune confirm defaults" adamw acclip
-    both "tune confirm" muon acclip_nesterov lion adam clip_adamw_moment
-    study mlm-16 32 "tune confirm defaults" adamw acclip
-    study mlm-16 32 "tune confirm" muon acclip_nesterov lion adam clip_adamw_moment
-    both "tune confirm" acclip_cautious acclip_smooth acclip_relative acclip_corrected
+    # In one process, as each tries the other's choice.
+    both "$all defaults" "adamw acclip"
+    both "$all" muon acclip_nesterov lion adam clip_adamw_moment
+    study mlm-16 32 "$all defaults" "adamw acclip"
+    study mlm-16 32 "$all" muon acclip_nesterov lion adam clip_adamw_moment
+    both "$all" acclip_cautious acclip_smooth acclip_relative acclip_corrected
     both sweep adamw acclip
-    study mlm-16 32 "tune confirm" acclip_cautious acclip_smooth acclip_relative acclip_corrected \
+    study mlm-16 32 "$all" acclip_cautious acclip_smooth acclip_relative acclip_corrected \
         acclip_gradient acclip_multiple acclip_nesterov_cautious acclip_nesterov_smooth
 } | timeout "$seconds" xargs -P "$processes" -L 1 \
     python3 "$here/run.py" --processes 1 --rows "$rows" --tokens "$tokens"

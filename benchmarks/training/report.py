@@ -270,6 +270,32 @@ def losses(all_compared, step_seconds):
     return found
 
 
+def starts(all_compared):
+    """For who chooses: the lowest loss, ACClip's distance to it, and what to start with.
+
+    Of the optimizers that a user can take, so without the candidates.
+    """
+    found = []
+    for compared in all_compared:
+        differences = {PEER: {"value": 0.0}}
+        for c in compared.studies:
+            if c != PEER and c not in CANDIDATES and compared.complete(c):
+                differences[c] = compared.difference(c) or {"value": float("inf")}
+        if OURS not in differences or not compared.complete(PEER):
+            continue
+        best = min(differences, key=lambda c: differences[c]["value"])
+        apart = None if best == OURS else compared.difference(OURS, best)
+        row = [NAMED[compared.name], NAMES[best], apart and interval(apart)]
+        found.append([*row, *(start_text(compared.chosen[c]) for c in (OURS, PEER))])
+    return found
+
+
+def start_text(chosen):
+    """What the tuning chose, as a cell for who starts from it."""
+    texts = [f"{sign} {chosen[name]:g}" for name, sign in SWEPT.items() if name != "warmup"]
+    return f"{', '.join(texts)}, warm-up {100 * chosen['warmup']:g}%"
+
+
 def untuned(all_compared):
     """ACClip against AdamW at their defaults, a row a workload."""
     found = []
@@ -448,6 +474,17 @@ def results(rows, path, step_seconds):
             "answers": {
                 "columns": [*both, "choices refined", "answer"],
                 "rows": found,
+            },
+            "starts": {
+                "page": "choosing.md",
+                "columns": [
+                    "trained",
+                    "lowest loss",
+                    {"name": "ACClip less it (95%)", "sign": True} | loss,
+                    "ACClip: start with",
+                    "AdamW: start with",
+                ],
+                "rows": starts(compared),
             },
             "untuned": {
                 "columns": [*both, "at their defaults"],

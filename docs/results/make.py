@@ -18,7 +18,7 @@ In `results.json` are:
   `sign`) and `rows`. Where a script wrote them, `file` (in the same folder) and `list` (its names
   in the file, parted by dots) stand instead of `rows`, and a column takes the `key` of a row, or as
   `interval` three of its keys, or one key of three numbers. `summary_of` is a `file` whose list is
-  its `summary`;
+  its `summary`. `page`, a file beside this folder, says that it stands there instead;
 - `rows`, where a script made the tables from a file of rows: `file` (in the same folder), its
   `sha256` when they were made, and `by`, the command that makes them anew;
 - `headlines`, where README quotes some: list of dicts of `order`, `claim`, `result`, `seeds`, and
@@ -208,22 +208,25 @@ def page_text(path, tables):
 
 def pages(results):
     """Dict from a page's path to its text, index and README among them."""
-    made, index, headlines = {}, [["page", "of the paper", "claim", "here"]], []
+    index, headlines = [["page", "of the paper", "claim", "here"]], []
+    standing: dict[Path, dict[str, str]] = {}
     for name, found in results.items():
         folder = HERE / name
-        tables = {key: table_text(table, folder) for key, table in found["tables"].items()}
-        tables["measured"] = measured_text(found["measured"])
-        made[HERE / f"{name}.md"] = page_text(HERE / f"{name}.md", tables)
+        page = HERE / f"{name}.md"
+        standing[page] = {"measured": measured_text(found["measured"])}
+        for key, table in found["tables"].items():
+            where = HERE.parent / table["page"] if "page" in table else page
+            standing.setdefault(where, {})[key] = table_text(table, folder)
         link = f"[{found['title']}]({name}.md)"
         index.append([link, found["paper"], found["claim"], found["outcome"]])
         for headline in found.get("headlines", []):
             link = f"[{headline['claim']}](docs/results/{name}.md)"
             row = [link, headline_text(headline, folder), headline["seeds"]]
             headlines.append((headline["order"], row))
-    made[HERE / "index.md"] = page_text(HERE / "index.md", {"pages": _markdown(index)})
+    standing[HERE / "index.md"] = {"pages": _markdown(index)}
     rows = [["what", "result", "from"], *(row for _, row in sorted(headlines))]
-    made[README] = page_text(README, {"headlines": _markdown(rows)})
-    return made
+    standing[README] = {"headlines": _markdown(rows)}
+    return {path: page_text(path, tables) for path, tables in standing.items()}
 
 
 def main(arguments=None):

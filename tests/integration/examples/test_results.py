@@ -35,7 +35,8 @@ def test_every_page_has_the_tables_of_its_results(capsys):
 def copy(tmp_path):
     """A copy of the pages and of README, and its `make`."""
     shutil.copytree(RESULTS, tmp_path / "docs/results")
-    shutil.copy(ROOT / "README.md", tmp_path / "README.md")
+    for name in ("README.md", "docs/choosing.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path / "docs/results", load_make(tmp_path / "docs/results")
 
 
@@ -54,6 +55,17 @@ def test_a_number_that_changed_is_found_and_written(copy, capsys):
     assert module.main(["--check"]) == 0
     assert "| 6 | Adam | 1.500 | 63.45 |" in (folder / "bert.md").read_text()
     assert "+0.500 (−0.112 to +0.190)" in (folder.parents[1] / "README.md").read_text()
+
+
+def test_a_table_can_stand_on_another_page(copy):
+    folder, module = copy
+    path = folder / "training/results.json"
+    results = json.loads(path.read_text())
+    results["tables"]["starts"]["rows"][0][0] = "A model of another name"
+    path.write_text(json.dumps(results))
+    assert module.main(["--check"]) == 1 and module.main([]) == 0
+    assert "| A model of another name |" in (folder.parent / "choosing.md").read_text()
+    assert "A model of another name" not in (folder / "training.md").read_text()
 
 
 @pytest.mark.parametrize(

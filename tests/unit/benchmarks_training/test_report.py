@@ -101,6 +101,22 @@ def test_an_answer_is_unfinished_until_all_seeds_are_there_and_names_a_choice_no
     ]
 
 
+def test_where_to_start_names_the_lowest_and_what_was_chosen(made):
+    rows_of = {c: final(made, c) for c in ("acclip", "adamw")}
+    ours, peers = ([row["loss"] for row in rows_of[c]] for c in ("acclip", "adamw"))
+    ((name, best, apart, *settings),) = report.starts([report.Compared(WORKLOAD, made)])
+    assert name == report.NAMED[WORKLOAD]
+    if np.mean(ours) < np.mean(peers):
+        assert best == "ACClip" and apart is None
+    else:
+        assert best == "AdamW"
+        np.testing.assert_allclose(list(apart.values()), expected(ours, peers))
+    for text, contestant in zip(settings, ("acclip", "adamw"), strict=True):
+        chosen = rows_of[contestant][0]["hyperparameters"]
+        assert text.startswith(f"rate {chosen['rate']:g}, β1 {chosen['beta_1']:g}, ")
+        assert text.endswith(f"warm-up {100 * chosen['warmup']:g}%")
+
+
 def test_defaults_are_compared_on_the_same_seeds(made, tables):
     ours, peers = ([row["loss"] for row in final(made, c, True)] for c in ("acclip", "adamw"))
     ((name, seeds, *means, difference, said),) = tables["untuned"]["rows"]
