@@ -90,6 +90,14 @@ def test_a_plan_trains_nothing(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("count", "filled"), [(1, 4), (3, 4), (4, 4), (6, 8), (16, 16), (17, 32)])
+def test_an_accelerator_trains_powers_of_two(count, filled):
+    members = [({"rate": 1e-3}, seed) for seed in range(count)]
+    found = run.filled_up(members)
+    assert len(found) == filled and found[:count] == members
+    assert all(member == members[-1] for member in found[count:])
+
+
 def test_stopped_it_goes_on_and_trains_nothing_twice(tmp_path):
     path = tmp_path / "rows.jsonl"
     command = [*COMMAND, "--processes", "2", "--rows", str(path)]

@@ -24,9 +24,12 @@ folder = Path(sys.argv[1])
 if sys.argv[2] == "make":
     from paper.lab import masked_lm
 
-    text.rows = lambda *sizes: (*made, 50)
-    text.save_rows(folder, 50, 16)
+    text._make_rows = lambda *sizes: (*made, 50)
+    text.save_rows(folder, 50, 16, None)
+    # As `run.py --save-tokens` does it: the masks are made of the rows that were written.
+    os.environ["TRAINING_TOKENS"] = str(folder)
     text.save_masks(folder, workload, [7])
+    del os.environ["TRAINING_TOKENS"]
     batches = masked_lm.training_batches(made[0], 50, 4, 7, 0, 16).as_numpy_iterator()
     held_out = masked_lm.validation_batches(made[1], 50, 64, 64).as_numpy_iterator()
     expected = [*batches, *held_out]
