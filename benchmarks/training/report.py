@@ -92,8 +92,11 @@ class Compared:
 
     def __init__(self, name, rows):
         self.name, self.workload = name, WORKLOADS[name]
+        trained = {row["contestant"] for row in rows if row["workload"] == name}
         everyone = [
-            c for c, made in CONTESTANTS.items() if made.core or self.workload.all_take_part
+            c
+            for c, made in CONTESTANTS.items()
+            if made.core or self.workload.all_take_part or c in trained
         ]
         self.studies = {c: Study(name, self.workload, c, rows) for c in everyone}
         self.chosen = {c: study.chosen() for c, study in self.studies.items()}
