@@ -169,7 +169,10 @@ def test_refining_takes_one_step_of_one_hyperparameter():
 def test_refining_tries_the_others_choice_first():
     rows = []
     for who, best in (("adamw", 5e-4), ("acclip", 5e-3)):
-        away = lambda s, _, best=best: abs(math.log(s["rate"] / best)) + s["warmup"]  # noqa: E731
+
+        def away(settings, steps, best=best):
+            return abs(math.log(settings["rate"] / best)) + settings["warmup"]
+
         while jobs := plan.Study("w", REFINED, who, rows).tuning():
             rows += rows_of(who, jobs, away)
     theirs = plan.Study("w", REFINED, "acclip", rows).chosen()
