@@ -294,6 +294,15 @@ OWN_DEFAULTS = {
     "acclip": {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-5, "weight_decay": 0.0},
 }
 USUAL = {"rate": 1e-3, "warmup": 0.1}
+# What ACClip's defaults may become: whose step it is, and what differs from its defaults of today.
+NEW_DEFAULTS = {
+    "β1 0.8": ("acclip", {"beta_1": 0.8}),
+    "β1 0.8, β2 0.95": ("acclip", {"beta_1": 0.8, "beta_2": 0.95}),
+    "β1 0.7, β2 0.95": ("acclip", {"beta_1": 0.7, "beta_2": 0.95}),
+    "look-ahead, β1 0.8, β2 0.95": ("acclip_nesterov", {"beta_1": 0.8, "beta_2": 0.95}),
+}
+# On their tuning seeds the best of these is chosen; fresh seeds of all workloads compare it.
+CHOOSE_DEFAULTS = ("mlm-16", "mlm-128")
 
 # Where a grid can't be extended, as its values would mean nothing beyond.
 LIMITS = {

@@ -15,9 +15,16 @@ import random
 import zlib
 from collections.abc import Iterable, Mapping
 
-from training.contestants import CONTESTANTS, OWN_DEFAULTS, USUAL, beyond
+from training.contestants import (
+    CHOOSE_DEFAULTS,
+    CONTESTANTS,
+    NEW_DEFAULTS,
+    OWN_DEFAULTS,
+    USUAL,
+    beyond,
+)
 from training.rows import Row, identity
-from training.workloads import CHECKPOINTS, Workload
+from training.workloads import CHECKPOINTS, WORKLOADS, Workload
 
 TRIALS = 16
 RUNGS = ((4, TRIALS), (2, 6), (1, 3))  # What part of the budget, and how many trials.
@@ -108,6 +115,7 @@ class Study:
         )
         self.rows = {identity(row): row for row in mine}
         self._peers_rows = peers
+        self._all_rows = rows
 
     def tuning(self) -> list[Job]:
         """The tuning's next trainings, that wait for nothing; none when the best is chosen."""
@@ -159,19 +167,34 @@ class Study:
 
     def untuned(self) -> dict[str, float] | None:
         """Its own defaults, with AdamW's usual rate and warm-up; `None` where not compared."""
-        if self.contestant not in OWN_DEFAULTS:
-            return None
-        rate = _scaled(USUAL["rate"], self.workload.rates)
-        settings = USUAL | {"rate": rate} | OWN_DEFAULTS[self.contestant]
-        return {name: settings[name] for name in CONTESTANTS[self.contestant].grid}
+        own = OWN_DEFAULTS.get(self.contestant)
+        return own and self._with_usual(own)
+
+    def new_defaults(self) -> dict[str, dict[str, float]]:
+        """Dict from what ACClip's defaults may become, with this step, to the settings."""
+        return {
+            name: self._with_usual(OWN_DEFAULTS["acclip"] | changed)
+            for name, (whose, changed) in NEW_DEFAULTS.items()
+            if whose == self.contestant
+        }
 
     def comparing_defaults(self) -> list[Job]:
-        """The trainings missing of the comparison of defaults, on the comparison's seeds."""
-        settings = self.untuned()
-        if settings is None:
-            return []
+        """The trainings missing of the comparison of defaults, on the comparison's seeds.
+
+        Of what ACClip's defaults may become, the one that the tuning seeds chose.
+        """
         seeds = tuple(range(FIRST_SEED, FIRST_SEED + self.workload.seeds[0]))
-        return self._missing([settings], seeds, self.workload.steps, self._is_whole)
+        chosen = self.new_defaults().get(chosen_defaults(self._all_rows) or "")
+        compared = [settings for settings in (self.untuned(), chosen) if settings]
+        return self._missing(compared, seeds, self.workload.steps, self._is_whole)
+
+    def choosing_defaults(self) -> list[Job]:
+        """The trainings missing of what ACClip's defaults may become, on the tuning seeds."""
+        if self.name not in CHOOSE_DEFAULTS:
+            return []
+        return self._missing(
+            self._tried_defaults(), self.workload.tuning_seeds, self.workload.steps
+        )
 
     def sweeping(self) -> list[Job]:
         """The trainings missing of those around the chosen, one hyperparameter at a time."""
@@ -198,6 +221,16 @@ class Study:
         return all(self._key(settings, seed, steps) in self.rows for seed in seeds)
 
     # --- Within ---
+
+    def _with_usual(self, own):
+        """Defaults with the rate and the warm-up that are usual, in the grid's order."""
+        rate = _scaled(USUAL["rate"], self.workload.rates)
+        settings = USUAL | {"rate": rate} | own
+        return {name: settings[name] for name in CONTESTANTS[self.contestant].grid}
+
+    def _tried_defaults(self):
+        today = [self.untuned()] if self.contestant == "acclip" else []
+        return [*today, *self.new_defaults().values()]
 
     def _steps(self, part):
         return max(1, self.workload.steps // part // CHECKPOINTS) * CHECKPOINTS
@@ -296,12 +329,49 @@ class Study:
         """The grid with every value that was tried beyond it."""
         of = grid_of(self.contestant, self.workload.rates)
         grid = {name: set(values) for name, values in of.items()}
+        untuned = [self.untuned(), *self.new_defaults().values()]
         for row in self.rows.values():
-            if row["hyperparameters"] == self.untuned():
+            if row["hyperparameters"] in untuned:
                 continue
             for name, value in row["hyperparameters"].items():
                 grid[name].add(value)
         return {name: tuple(sorted(values)) for name, values in grid.items()}
+
+
+def chosen_defaults(rows: Iterable[Row]) -> str | None:
+    """Which of `NEW_DEFAULTS` has the lowest loss, the mean over the workloads that choose.
+
+    Args:
+        rows: Rows of all workloads.
+
+    Returns:
+        Its key; `None` until all are trained on the tuning seeds.
+    """
+    losses = {name: defaults_losses(name, whose, rows) for name, (whose, _) in NEW_DEFAULTS.items()}
+    if any(None in of for of in losses.values()):
+        return None
+    return min(losses, key=lambda name: sum(losses[name]))
+
+
+def defaults_losses(name: str | None, whose: str, rows: Iterable[Row]) -> list[float | None]:
+    """The losses on the tuning seeds of what ACClip's defaults may become.
+
+    Args:
+        name: A key of `NEW_DEFAULTS`; `None` for today's.
+        whose: The contestant.
+        rows: Rows of all workloads.
+
+    Returns:
+        One for each workload that chooses; `None` where a training is missing.
+    """
+    found = []
+    for workload in CHOOSE_DEFAULTS:
+        study = Study(workload, WORKLOADS[workload], whose, rows)
+        settings = study.new_defaults()[name] if name else study.untuned()
+        steps, seeds = study.workload.steps, study.workload.tuning_seeds
+        done = study.done(settings, steps, seeds)
+        found.append(study.loss(settings, steps) if done else None)
+    return found
 
 
 def _next_beyond(contestant, grid, best):

@@ -22,8 +22,13 @@ from keras_acclip._utils.commands import Parser, to_path  # noqa: E402
 from keras_acclip._utils.files import write_atomically  # noqa: E402
 from training import pairs  # noqa: E402
 from training import rows as rows_file  # noqa: E402
-from training.contestants import CANDIDATES, CONTESTANTS  # noqa: E402
-from training.plan import Study  # noqa: E402
+from training.contestants import (  # noqa: E402
+    CANDIDATES,
+    CHOOSE_DEFAULTS,
+    CONTESTANTS,
+    NEW_DEFAULTS,
+)
+from training.plan import Study, chosen_defaults, defaults_losses  # noqa: E402
 from training.step_seconds import SECONDS  # noqa: E402
 from training.workloads import WORKLOADS  # noqa: E402
 
@@ -102,6 +107,13 @@ class Compared:
         self.chosen = {c: study.chosen() for c, study in self.studies.items()}
         self.trained = {c: self._trained(c, self.chosen[c]) for c in everyone}
         self.untuned = {c: self._trained(c, self.studies[c].untuned()) for c in (PEER, OURS)}
+        new = chosen_defaults(rows)
+        whose = new and NEW_DEFAULTS[new][0]
+        self.new_defaults = (
+            self._trained(whose, self.studies[whose].new_defaults()[new])
+            if whose in self.studies
+            else {}
+        )
 
     def _trained(self, contestant, chosen):
         """Dict from a seed of the comparison to the row of some hyperparameters."""
@@ -320,6 +332,39 @@ def untuned(all_compared):
     return found
 
 
+def tried_defaults(rows):
+    """The losses on the tuning seeds of what ACClip's defaults may become, and whose is lowest."""
+    chosen, found = chosen_defaults(rows), []
+    for name, whose in ((None, OURS), *((n, whose) for n, (whose, _) in NEW_DEFAULTS.items())):
+        losses = defaults_losses(name, whose, rows)
+        if any(loss is not None for loss in losses):
+            found.append([name or "today's", *losses, "chosen" if name and name == chosen else "–"])
+    return found
+
+
+def new_defaults(all_compared):
+    """The chosen of what ACClip's defaults may become, less today's and less AdamW's."""
+    found = []
+    for compared in all_compared:
+        ours, cells = compared.new_defaults, []
+        for c in (OURS, PEER):
+            seeds = sorted(ours.keys() & compared.untuned[c].keys())
+            pair = [[of[seed]["loss"] for seed in seeds] for of in (ours, compared.untuned[c])]
+            whole = len(seeds) == compared.seeds(OURS)
+            if len(seeds) < 2 or None in (*pair[0], *pair[1]):
+                cells += [None, "–" if len(seeds) < 2 else "undecided: a training diverged"]
+            else:
+                difference = pairs.paired(*pair)
+                said = pairs.verdict(difference) if whole else "unfinished"
+                cells += [interval(difference), said]
+        if len(ours) > 1:
+            final = [row["loss"] for row in ours.values()]
+            mean = None if None in final else statistics.fmean(final)
+            count = f"{len(ours)} of {compared.seeds(OURS)}"
+            found.append([compared.name, count, mean, *cells])
+    return found
+
+
 def by_fifths(rows):
     """The final losses in each fifth of the text, a tuple of the rows' losses for each."""
     return list(zip(*([part["loss"] for part in row["fifths"]] for row in rows), strict=True))
@@ -492,6 +537,26 @@ def results(rows, path, step_seconds):
             "untuned": {
                 "columns": [*both, "at their defaults"],
                 "rows": untuned(compared),
+            },
+            "tried_defaults": {
+                "columns": [
+                    "ACClip's defaults",
+                    *({"name": f"{name}, tuning seeds"} | loss for name in CHOOSE_DEFAULTS),
+                    "lowest mean",
+                ],
+                "rows": tried_defaults(rows),
+            },
+            "new_defaults": {
+                "columns": [
+                    "workload",
+                    "seeds",
+                    {"name": "new defaults"} | loss,
+                    {"name": "less today's (95%)", "sign": True} | loss,
+                    "than today's",
+                    {"name": "less AdamW's defaults (95%)", "sign": True} | loss,
+                    "than AdamW's defaults",
+                ],
+                "rows": new_defaults(compared),
             },
             "state": {
                 "columns": [

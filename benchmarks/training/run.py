@@ -8,8 +8,9 @@ The stages: `tune` chooses each contestant's hyperparameters (16 trials at a qua
 6 at half, 3 at all of it, and trials beyond a grid's edge while the best lies there). `refine` goes
 on from there with the whole budget, where the loss stays on a plateau at first: AdamW tries
 ACClip's choice and ACClip AdamW's, then each what lies beside its best. `confirm` trains the chosen
-on fresh seeds, `defaults` trains AdamW and ACClip untuned on the same seeds, and `sweep` varies
-rate, β1, β2 and warm-up around the chosen. Without `--stage` they come in this order, for the core
+on fresh seeds. `choose-defaults` trains on the tuning seeds what ACClip's defaults may become, and
+`defaults` AdamW, ACClip and the best of these, untuned, on the fresh ones. `sweep` varies rate, β1,
+β2 and warm-up around the chosen. Without `--stage` they come in this order, for the core
 of the contestants on every workload first. Ctrl-C stops it; the same command goes on: what has a
 row is not trained again, and what a training in progress had done is.
 
@@ -44,7 +45,7 @@ sys.path[:0] = [path for path in PATHS if path not in sys.path]
 from contest.report import processor  # noqa: E402
 from keras_acclip._utils.commands import Parser, positive, to_path  # noqa: E402
 from training import rows, workloads  # noqa: E402
-from training.contestants import CONTESTANTS  # noqa: E402
+from training.contestants import CONTESTANTS, NEW_DEFAULTS  # noqa: E402
 from training.plan import FIRST_SEED, Job, Study  # noqa: E402
 from training.workloads import TOKENS  # noqa: E402
 
@@ -53,6 +54,7 @@ STAGES = {
     "tune": Study.tuning,
     "refine": Study.refining,
     "confirm": Study.confirming,
+    "choose-defaults": Study.choosing_defaults,
     "defaults": Study.comparing_defaults,
     "sweep": Study.sweeping,
 }
@@ -91,19 +93,21 @@ def parse_arguments(arguments=None):
     return options
 
 
-def take_part(name, core, contestants=None):
+def take_part(name, core, contestants=None, stage=None):
     """The contestants of a workload, in or outside the core.
 
     Args:
         name: The workload's.
         core: Which of the two.
         contestants: Names that alone may take part; `None` for all that the workload has.
+        stage: The stage's name: those of defaults take whoever's step may become ACClip's.
     """
+    all_take_part = core or workloads.WORKLOADS[name].all_take_part
+    asked = {whose for whose, _ in NEW_DEFAULTS.values()} if "defaults" in (stage or "") else ()
     return [
         c
         for c, made in CONTESTANTS.items()
-        if made.core == core
-        and (c in contestants if contestants else core or workloads.WORKLOADS[name].all_take_part)
+        if made.core == core and (c in contestants if contestants else all_take_part or c in asked)
     ]
 
 
@@ -115,9 +119,9 @@ def next_jobs(found, options):
     """
     for core in (True, False):
         for name in options.workload:
-            contestants = take_part(name, core, options.contestants)
-            studies = [Study(name, workloads.WORKLOADS[name], c, found) for c in contestants]
             for stage in options.stage:
+                contestants = take_part(name, core, options.contestants, stage)
+                studies = [Study(name, workloads.WORKLOADS[name], c, found) for c in contestants]
                 jobs = [job for study in studies for job in STAGES[stage](study)]
                 if jobs:
                     return stage, jobs

@@ -2,12 +2,20 @@
 
 import collections
 import dataclasses
+import itertools
 import math
 
 import pytest
 from training import plan
-from training.contestants import CONTESTANTS, beyond
-from training.workloads import Workload, named
+from training.contestants import (
+    CHOOSE_DEFAULTS,
+    CONTESTANTS,
+    NEW_DEFAULTS,
+    OWN_DEFAULTS,
+    USUAL,
+    beyond,
+)
+from training.workloads import WORKLOADS, Workload, named
 
 WORKLOAD = Workload(lambda *_: None, 128, 1, 1, (1000, 1001), (8, 4))
 
@@ -203,6 +211,74 @@ def test_a_workload_without_a_plateau_is_not_refined():
 )
 def test_beyond(name, values, low, expected):
     assert beyond(name, values, "adamw", low) == expected
+
+
+def defaults_trained(loss, stages, workloads=CHOOSE_DEFAULTS):
+    """Rows of the stages of defaults, where a training's loss is `loss(workload, job)`."""
+    rows = []
+    contestants = dict.fromkeys(["acclip", "adamw", *(whose for whose, _ in NEW_DEFAULTS.values())])
+    for stage in stages:
+        for name, contestant in itertools.product(workloads, contestants):
+            study = plan.Study(name, WORKLOADS[name], contestant, rows)
+            rows += [
+                {
+                    "workload": name,
+                    "contestant": contestant,
+                    "hyperparameters": dict(job.hyperparameters),
+                    "seed": seed,
+                    "steps": job.steps,
+                    "status": "done",
+                    "loss": loss(name, job),
+                    "fifths": [],
+                }
+                for job in getattr(study, stage)()
+                for seed in job.seeds
+            ]
+    return rows
+
+
+def planted(best):
+    """A loss that is lowest, as a mean over the workloads that choose, for one of the defaults."""
+    whose, changed = NEW_DEFAULTS[best]
+
+    def loss(name, job):
+        settings = dict(job.hyperparameters)
+        at_best = job.contestant == whose and changed.items() <= settings.items()
+        # On the first workload alone the best is the worst.
+        first = name == CHOOSE_DEFAULTS[0]
+        return (1.1 if first else 0.5) if at_best else 1.0
+
+    return loss
+
+
+@pytest.mark.parametrize("best", NEW_DEFAULTS)
+def test_new_defaults_are_chosen_on_tuning_seeds_and_compared_on_fresh_ones(best):
+    chosen_on = defaults_trained(planted(best), ["choosing_defaults"])
+    tuning = {seed for name in CHOOSE_DEFAULTS for seed in WORKLOADS[name].tuning_seeds}
+    assert {row["seed"] for row in chosen_on} == tuning
+    assert plan.chosen_defaults(chosen_on) == best
+    whose, changed = NEW_DEFAULTS[best]
+    for name in ("zipf-64", *CHOOSE_DEFAULTS):
+        workload = WORKLOADS[name]
+        jobs = plan.Study(name, workload, whose, chosen_on).comparing_defaults()
+        (job,) = (job for job in jobs if changed.items() <= dict(job.hyperparameters).items())
+        assert job.seeds == tuple(range(workload.seeds[0]))
+        settings = dict(job.hyperparameters)
+        own = OWN_DEFAULTS["acclip"] | changed
+        assert settings == USUAL | {"rate": 1e-3 * workload.rates} | own
+
+
+def test_new_defaults_wait_until_all_are_tried():
+    found = defaults_trained(planted("β1 0.8"), ["choosing_defaults"], CHOOSE_DEFAULTS[:1])
+    assert plan.chosen_defaults(found) is None and plan.chosen_defaults([]) is None
+    study = plan.Study("mlm-16", WORKLOADS["mlm-16"], "acclip", found)
+    assert [dict(job.hyperparameters) for job in study.comparing_defaults()] == [study.untuned()]
+
+
+def test_defaults_that_were_tried_widen_no_grid():
+    found = defaults_trained(planted("β1 0.8"), ["choosing_defaults", "comparing_defaults"])
+    fresh, used = (plan.Study("mlm-16", WORKLOADS["mlm-16"], "acclip", of) for of in ([], found))
+    assert used._grid() == fresh._grid() and found
 
 
 def test_workloads_by_name():

@@ -132,6 +132,39 @@ def test_the_defaults_are_those_of_the_optimizers():
             assert (config[key] or 0.0) == value, (name, key)
 
 
+def test_new_defaults_are_compared_with_todays_and_with_adamws(made):
+    random, found = np.random.default_rng(1), list(made)
+    best = list(contestants.NEW_DEFAULTS)[-1]
+    whose, _ = contestants.NEW_DEFAULTS[best]
+    for stage in ("choosing_defaults", "comparing_defaults"):
+        for name, c in itertools.product(contestants.CHOOSE_DEFAULTS, ("acclip", whose)):
+            study = plan.Study(name, workloads.WORKLOADS[name], c, found)
+            for job in getattr(study, stage)():
+                least = 1.0 if c == whose else 2.0
+                found += [
+                    trained(c, dict(job.hyperparameters), seed, job.steps, least + random.uniform())
+                    | {"workload": name, "fifths": []}
+                    for seed in job.seeds
+                ]
+    tried = report.tried_defaults(found)
+    assert [row[0] for row in tried] == ["today's", *contestants.NEW_DEFAULTS]
+    assert [row[-1] for row in tried] == ["–"] * (len(tried) - 1) + ["chosen"]
+    study = plan.Study(WORKLOAD, workloads.WORKLOADS[WORKLOAD], whose, found)
+    mine = [
+        row["loss"]
+        for seed in range(8)
+        for row in study.rows.values()
+        if row["hyperparameters"] == study.new_defaults()[best] and row["seed"] == seed
+    ]
+    rows_of = {row[0]: row for row in report.new_defaults([report.Compared(WORKLOAD, found)])}
+    name, seeds, mean, *cells = rows_of[WORKLOAD]
+    assert seeds == "8 of 8" and mean == pytest.approx(np.mean(mine))
+    for c, cell, said in (("acclip", *cells[:2]), ("adamw", *cells[2:])):
+        theirs = [row["loss"] for row in final(made, c, True)]
+        np.testing.assert_allclose(list(cell.values()), expected(mine, theirs))
+        assert said == pairs.verdict(cell)
+
+
 def test_each_fifth_is_compared_by_itself(made, tables):
     (name, optimizer, seeds, *cells), untuned = tables["fifths"]["rows"]
     assert (name, optimizer, seeds) == (WORKLOAD, "ACClip", "8")

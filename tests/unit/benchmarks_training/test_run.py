@@ -25,6 +25,8 @@ def test_core_contestants_come_first():
     assert run.take_part("mlm-128", True) == core
     assert run.take_part("mlm-128", False) == []
     assert run.take_part("mlm-128", False, ["sgd"]) == ["sgd"]
+    assert run.take_part("mlm-128", False, stage="choose-defaults") == ["acclip_nesterov"]
+    assert run.take_part("mlm-128", False, stage="tune") == []
 
 
 def test_next_are_the_core_on_every_workload(tmp_path):
