@@ -178,11 +178,14 @@ def samples(name, settings, steps_of_stages, count, progress):
         For each stage the held-out loss and a `NoiseSample`.
     """
     import jax
+    import keras
 
     from keras_acclip.noise import NoiseMeter
     from keras_acclip.noise.data import open_batches
     from training import trainer
 
+    keras.backend.clear_session()
+    jax.clear_caches()
     workload = workloads.WORKLOADS[name]
     steps = workload.steps
     made = trainer.prepared(with_further(workload, count), CONTESTANT, [(settings, SEED)], steps)
