@@ -10,13 +10,12 @@ training's size: those that would come after its last. Models run on Keras's JAX
 thread, as `run.py` trains.
 
 Every stage of a workload is a line of `noise.jsonl`, beside the rows of the trainings. Ctrl-C stops
-it; the same command goes on: a stage that has its line is not measured again, and the training
-before the next one is taken again. `report.py` makes the tables.
+it; the same command goes on: a stage that has its line is not measured again, and a training goes
+on from where it stood (a sixteenth of it is lost at most). `report.py` makes the tables.
 """
 
 import argparse
 import dataclasses
-import functools
 import json
 import math
 import re
@@ -30,7 +29,9 @@ PATHS = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
 sys.path[:0] = [path for path in PATHS if path not in sys.path]
 
 from keras_acclip._utils.commands import Parser, positive, to_path  # noqa: E402
+from keras_acclip._utils.files import write_atomically  # noqa: E402
 from keras_acclip.noise.sample import LEAST_BATCHES  # noqa: E402
+from keras_acclip.text.corpus import cache_key, default_cache_dir  # noqa: E402
 from training import rows, workloads  # noqa: E402
 from training.contestants import WITHOUT_DECAY  # noqa: E402
 from training.noise_tables import NOISE, identity  # noqa: E402
@@ -40,7 +41,7 @@ from training.run import ROWS, circumstances, set_backend  # noqa: E402
 CONTESTANT, SEED = "adamw", FIRST_SEED
 USUAL = ("mlm-16", "mlm-128", "outliers", "zipf-64", "images", "lm")
 STAGES = (0.0, 0.25, 0.5, 1.0)
-STRETCHES = 16  # Lines of progress of a whole training.
+STRETCHES = 16  # Of a whole training: after each it is kept and its progress told.
 # The first that a variable's path fits is its kind.
 KINDS = {
     "normalizations and biases": "|".join(f"{name}$" for name in WITHOUT_DECAY),
@@ -164,7 +165,43 @@ def assign(model, state):
         variable.assign(value[0])
 
 
-def samples(name, settings, steps_of_stages, count, progress):
+def state_file(row):
+    """Where the state of a stage's training is kept until its last stage is measured."""
+    of = ("workload", "hyperparameters", "seed", "steps", "text", "versions", "commit")
+    return default_cache_dir() / f"noise-{cache_key([row.get(name) for name in of])}.npz"
+
+
+def save_state(path, taken, state):
+    """Keeps a training's state after some steps."""
+    import jax
+    import numpy as np
+
+    arrays = [np.asarray(x) for x in jax.tree.leaves(state)]
+    write_atomically(path, lambda file: np.savez(file, np.int64(taken), *arrays))
+
+
+def going_on(path, start, step):
+    """Where a training goes on: the steps taken and its state.
+
+    Args:
+        path: Where it may have been kept.
+        start: Its state before the first step.
+        step: The next step to measure at; what was kept after it is of no use.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    if not path.exists():
+        return 0, start
+    with np.load(path) as kept:
+        taken, *arrays = (kept[name] for name in kept.files)
+    if taken > step:
+        return 0, start
+    return int(taken), jax.tree.unflatten(jax.tree.structure(start), map(jnp.asarray, arrays))
+
+
+def samples(name, settings, steps_of_stages, count, path, progress):
     """Trains a workload's model, and measures its noise where the training comes to a stage.
 
     Args:
@@ -172,6 +209,7 @@ def samples(name, settings, steps_of_stages, count, progress):
         settings: AdamW's hyperparameters.
         steps_of_stages: The steps to measure at, rising.
         count: Batches of a measurement.
+        path: Where to keep the training's state.
         progress: A function that is called with the steps taken and the measurements made.
 
     Yields:
@@ -194,14 +232,15 @@ def samples(name, settings, steps_of_stages, count, progress):
     compile_loss(made.problem)
     meter = NoiseMeter(model, groups=groups_of([v.path for v in model.trainable_variables]))
     batches = open_batches(further_batches(made.problem, steps, count))
-    state, taken = made.state, 0
+    taken, state = going_on(path, made.state, steps_of_stages[0])
+    progress(taken, 0)
     stretch = -(-steps // STRETCHES)
     for number, step in enumerate(steps_of_stages):
         while taken < step:
             until = min(step, taken + stretch)
             state, _ = take(state, taken, until)
-            jax.block_until_ready(state)
             taken = until
+            save_state(path, taken, state)
             progress(taken, number)
         assign(model, state)
         sample = meter.measure(batches, count, verbose=0)
@@ -210,6 +249,7 @@ def samples(name, settings, steps_of_stages, count, progress):
         losses, _ = held_out(state)
         progress(taken, number + 1)
         yield float(losses[0]), sample
+    path.unlink(missing_ok=True)
 
 
 def as_json(value):
@@ -250,15 +290,38 @@ def row_of(sample, workload):
     }
 
 
-def show_progress(name, last, stages, count, started, taken, measured):
-    """Prints how far a workload is; a batch that is measured counts as a step."""
-    done, whole = taken + count * measured, last + count * stages
-    minutes = (time.perf_counter() - started) / 60
-    left = f", about {minutes / done * (whole - done):.0f} min left" if done < whole else ""
-    print(
-        f"  {name}: step {taken:,} of {last:,}, {measured} of {stages} stages measured{left}",
-        flush=True,
-    )
+class Progress:
+    """Prints how far a workload is; a batch that is measured counts as a step.
+
+    Args:
+        name: The workload's.
+        last: The last step to measure at.
+        stages: How many stages there are.
+        count: Batches of each.
+    """
+
+    def __init__(self, name, last, stages, count):
+        self.name, self.last, self.stages, self.count = name, last, stages, count
+        self._first = None
+
+    def __call__(self, taken, measured):
+        """Prints a line.
+
+        Args:
+            taken: Steps of the training.
+            measured: Stages, of those to measure.
+        """
+        done, whole = taken + self.count * measured, self.last + self.count * self.stages
+        first, started = self._first = self._first or (done, time.perf_counter())
+        left = ""
+        if first < done < whole:
+            minutes = (time.perf_counter() - started) / (done - first) * (whole - done) / 60
+            left = f", about {minutes:.0f} min left"
+        print(
+            f"  {self.name}: step {taken:,} of {self.last:,}, "
+            f"{measured} of {self.stages} stages measured{left}",
+            flush=True,
+        )
 
 
 def measure(name, options, known):
@@ -279,12 +342,10 @@ def measure(name, options, known):
         rows.check_text(options.found, name, text)
         known = known | {"text": text}
     steps = [row["step"] for row in missing]
-    progress = functools.partial(
-        show_progress, name, steps[-1], len(steps), options.batches, time.perf_counter()
-    )
-    settings = missing[0]["hyperparameters"]
+    progress = Progress(name, steps[-1], len(steps), options.batches)
+    settings, kept = missing[0]["hyperparameters"], state_file(missing[0] | known)
     print(f"{name}: AdamW with {json.dumps(settings)}", flush=True)
-    made = samples(name, settings, steps, options.batches, progress)
+    made = samples(name, settings, steps, options.batches, kept, progress)
     for row, (loss, sample) in zip(missing, made, strict=True):
         added = row | {"loss": as_json(loss)} | row_of(sample, workload) | known
         rows.append(path, added)

@@ -31,11 +31,11 @@ workloads.WORKLOADS["zipf-64"] = small
 command = ["--workload", "zipf-64", "--batches", str(COUNT), "--rows", str(folder / "rows.jsonl")]
 path = folder / noise.NOISE
 found, weights, batches, steps = {}, [], [], []
-show, assign, further = noise.show_progress, noise.assign, noise.further_batches
+show, assign, further = noise.Progress.__call__, noise.assign, noise.further_batches
 
-def stopped_after_a_quarter(*arguments):
+def stopped_on_the_way(*arguments):
     show(*arguments)
-    if arguments[-2] > STEPS // 4:
+    if arguments[-2] > 3 * STEPS // 8:
         raise KeyboardInterrupt
 
 def seen(*arguments):
@@ -50,20 +50,22 @@ def furthered(problem, first, count):
     batches.extend(further(problem, first, count))
     return batches[-count:]
 
-noise.assign, noise.further_batches, noise.show_progress = assigned, furthered, seen
+noise.assign, noise.further_batches, noise.Progress.__call__ = assigned, furthered, seen
 from keras_acclip.noise import NoiseMeter
 
 measure = NoiseMeter.measure
 NoiseMeter.measure = lambda *a, **k: dataclasses.replace(measure(*a, **k), interrupted=True)
 found["within"] = [noise.main(command), path.exists()]
 NoiseMeter.measure = measure
-noise.show_progress = stopped_after_a_quarter
+noise.Progress.__call__ = stopped_on_the_way
 found["between"] = [noise.main(command), path.read_text()]
-noise.show_progress = seen
+noise.Progress.__call__ = seen
+found["kept"] = [p.name for p in (folder / "keras-acclip").glob("noise-*")]
 weights.clear(), batches.clear(), steps.clear()
 found["then"] = [noise.main(command), path.read_text(), list(steps)]
 steps.clear()
 found["again"] = [noise.main(command), path.read_text(), list(steps)]
+found["left"] = [p.name for p in (folder / "keras-acclip").glob("noise-*")]
 
 from training import trainer
 settings = noise.settings_of("zipf-64", [])
@@ -86,7 +88,8 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("noise")
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder), *map(str, (STEPS, BATCH, COUNT))],
-        env={"PYTHONPATH": ":".join(PATHS), "KERAS_BACKEND": "jax", "PATH": "", "HOME": "/tmp"},
+        env={"PYTHONPATH": ":".join(PATHS), "KERAS_BACKEND": "jax", "PATH": ""}
+        | {"XDG_CACHE_HOME": str(folder)},
         capture_output=True,
         text=True,
     )
@@ -167,9 +170,10 @@ def test_stopped_it_keeps_its_stages_and_measures_the_others_alone(measured):
     assert status == 0 and whole.startswith(text)
     assert [row["stage"] for row in lines(whole)] == [0, 0.25, 0.5, 1]
     assert [row["step"] for row in lines(whole)] == [0, 16, 32, 64]
-    # Two stages were left; the training before them is taken again, and its last step is the end.
-    assert steps[-1] == [STEPS, 2] and [STEPS // 2, 1] in steps
+    # It goes on from where it was stopped, which was past three eighths.
+    assert steps[0] == [28, 0] and steps[-1] == [STEPS, 2] and [STEPS // 2, 1] in steps
     assert measured["again"] == [0, whole, []]
+    assert len(measured["kept"]) == 1 and measured["left"] == []
 
 
 def test_another_choice_is_measured_anew():
