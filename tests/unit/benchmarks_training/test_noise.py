@@ -67,6 +67,13 @@ steps.clear()
 found["again"] = [noise.main(command), path.read_text(), list(steps)]
 found["left"] = [p.name for p in (folder / "keras-acclip").glob("noise-*")]
 
+start, later = ([[np.zeros((1, 2), "float32")], [], [np.int32([k])]] for k in (0, 7))
+state = folder / "state.npz"
+states = [noise.going_on(state, start, 32)]
+noise.save_state(state, 24, later)
+states += [noise.going_on(state, start, step) for step in (16, 24)]
+found["states"] = [[taken, int(slots[0][0])] for taken, (_, _, slots) in states]
+
 from training import trainer
 settings = noise.settings_of("zipf-64", [])
 end = trainer.weights(small, "adamw", (settings, 0), STEPS).values()
@@ -174,6 +181,10 @@ def test_stopped_it_keeps_its_stages_and_measures_the_others_alone(measured):
     assert steps[0] == [28, 0] and steps[-1] == [STEPS, 2] and [STEPS // 2, 1] in steps
     assert measured["again"] == [0, whole, []]
     assert len(measured["kept"]) == 1 and measured["left"] == []
+
+
+def test_a_state_is_of_use_up_to_the_next_stage_alone(measured):
+    assert measured["states"] == [[0, 0], [0, 0], [24, 7]]
 
 
 def test_another_choice_is_measured_anew():
