@@ -20,7 +20,7 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
     Args:
         workload: Its `sizes` has the share of `outliers` and the `held_out` rows.
         seed: Of the initial weights, the order of the rows, and the outliers.
-        steps: Steps of the training.
+        steps: Steps of the training; past the workload's own, its outliers stay what they are.
     """
     rows, sizes = character_model.text_rows(), workload.sizes
     unseen, seen = rows[: sizes["held_out"]], rows[sizes["held_out"] :]
@@ -28,11 +28,13 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
     model = character_model.build_model()
     shared = {"seen": jnp.asarray(seen), "unseen": _next_characters(jnp.asarray(unseen)[None])}
     whole = max(steps, workload.steps)
-    random = np.random.default_rng((seed, whole))
+    stretches = (0, workload.steps), (workload.steps, whole)
+    drawn = [_outliers((seed, end), end - first, sizes["outliers"]) for first, end in stretches]
+    outlier, wrong = (np.concatenate(part) for part in zip(*drawn, strict=True))
     own = {
         "order": passes(len(seen), workload.batch, seed, whole),
-        "outlier": jnp.asarray(random.random(whole) < sizes["outliers"]),
-        "wrong": jnp.asarray(random.integers(character_model.CHARACTERS, size=whole), "int32"),
+        "outlier": jnp.asarray(outlier),
+        "wrong": jnp.asarray(wrong, "int32"),
     }
 
     def batch(shared, own, step):
@@ -40,6 +42,12 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
         return inputs, jnp.where(own["outlier"][step], own["wrong"][step], labels)
 
     return Problem(model, cross_entropy, shared, own, batch, lambda shared, own: shared["unseen"])
+
+
+def _outliers(seed, count, share):
+    """Which of so many batches are outliers, and the label of each if it is."""
+    random = np.random.default_rng(seed)
+    return random.random(count) < share, random.integers(character_model.CHARACTERS, size=count)
 
 
 def _next_characters(rows):

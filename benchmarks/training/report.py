@@ -20,7 +20,7 @@ sys.path[:0] = [path for path in PATHS if path not in sys.path]
 from contest import race  # noqa: E402
 from keras_acclip._utils.commands import Parser, to_path  # noqa: E402
 from keras_acclip._utils.files import write_atomically  # noqa: E402
-from training import pairs  # noqa: E402
+from training import noise_tables, pairs  # noqa: E402
 from training import rows as rows_file  # noqa: E402
 from training.contestants import (  # noqa: E402
     CANDIDATES,
@@ -34,6 +34,7 @@ from training.workloads import WORKLOADS  # noqa: E402
 
 FOLDER = ROOT / "docs" / "results" / "training"
 PEER, OURS = "adamw", "acclip"
+CLIPPING = (OURS, "clip_adamw_moment")  # Whose leads stand beside the noise.
 LINES = ("-", "--", "-.", ":")
 UNTUNED = "ACClip, both untuned"
 LEAST_HEIGHT = 0.1  # Of a panel, in units of the loss.
@@ -428,6 +429,19 @@ def p_text(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def leads(all_compared):
+    """Dict from a workload to its complete differences to tuned AdamW, of who clips."""
+    return {
+        compared.name: [
+            interval(compared.difference(c))
+            if compared.complete(c) and compared.complete(PEER) and compared.difference(c)
+            else None
+            for c in CLIPPING
+        ]
+        for compared in all_compared
+    }
+
+
 def choices(all_compared):
     """The hyperparameters that the tuning chose."""
     found = []
@@ -484,16 +498,21 @@ def swept(compared, contestant):
 # --- What is written -------------------------------------------------------------------------
 
 
-def results(rows, path, step_seconds):
+def results(rows, path, step_seconds, noise=()):
     """The page's results, as `docs/results/make.py` takes them.
 
     Args:
         rows: The rows.
         path: Their file.
         step_seconds: What `step_seconds.py` wrote.
+        noise: The rows that `noise.py` wrote.
     """
     compared = [Compared(name, rows) for name in WORKLOADS]
-    found = answers(compared)
+    found, ahead = answers(compared), leads(compared)
+    chosen, own = (
+        {c.name: of(c) for c in compared}
+        for of in (lambda c: c.chosen[PEER], lambda c: c.studies[PEER].untuned())
+    )
     said = [f"{name}: {answer}" for name, *_, answer in found if answer != NOT_RUN]
     left = [name for name, *_, answer in found if answer == NOT_RUN]
     outcome = "; ".join([*said, f"{NOT_RUN}: {', '.join(left)}"] if left else said)
@@ -517,7 +536,11 @@ def results(rows, path, step_seconds):
             "by": "python benchmarks/training/report.py",
         },
         "headlines": headlines(found),
-        "measured": [*measured(rows), *measured_seconds(step_seconds)],
+        "measured": [
+            *measured(rows),
+            *measured_seconds(step_seconds),
+            *noise_tables.measured(noise),
+        ],
         "tables": {
             "answers": {
                 "columns": [*both, "choices refined", "answer"],
@@ -595,6 +618,41 @@ def results(rows, path, step_seconds):
                 "rows": fifths(compared),
             },
             "words": {"columns": ["workload", "AdamW", *FIFTHS], "rows": words(compared)},
+            "noise": {
+                "columns": [
+                    "workload",
+                    "AdamW",
+                    "at",
+                    "verdict",
+                    "tail index (95%)",
+                    "noise scale, examples (95%)",
+                    "in tokens",
+                    "noise scale / batch",
+                    *({"name": f"{NAMES[c]} − AdamW (95%)", "sign": True} | loss for c in CLIPPING),
+                ],
+                "rows": noise_tables.noise(noise, ahead, chosen, own),
+            },
+            "noise_relation": {
+                "columns": [
+                    "ACClip − AdamW with",
+                    "workloads",
+                    "Spearman's ρ",
+                    "the least p that so many can give",
+                ],
+                "rows": noise_tables.relation(noise, ahead),
+            },
+            "noise_groups": {
+                "columns": [
+                    "workload",
+                    "variables",
+                    "parameters",
+                    "of the noise's variance",
+                    "verdict",
+                    "tail index (95%)",
+                    "noise scale, examples (95%)",
+                ],
+                "rows": noise_tables.groups(noise),
+            },
             "candidates": {
                 "columns": [
                     "workload",
@@ -758,8 +816,10 @@ def main(arguments=None):
         "--rows", type=to_path, default=FOLDER / "rows.jsonl", help="the results file"
     )
     options = parser.parse_args(arguments)
+    folder = options.rows.parent
     try:
         rows = rows_file.read(options.rows)
+        noise = rows_file.read(folder / noise_tables.NOISE, noise_tables.identity)
     except rows_file.RowsError as error:
         parser.error(str(error))
     if not rows:
@@ -767,10 +827,9 @@ def main(arguments=None):
     import matplotlib
 
     matplotlib.use("agg")
-    folder = options.rows.parent
     timed = folder / SECONDS
     step_seconds = json.loads(timed.read_text("utf-8")) if timed.exists() else {}
-    found, compared = results(rows, options.rows, step_seconds)
+    found, compared = results(rows, options.rows, step_seconds, noise)
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / "results.json", text.encode())
     plot_curves(compared, folder / "curves.png")

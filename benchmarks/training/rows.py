@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ class RowsError(ValueError):
     """A results file that can't be used; the message names file and line."""
 
 
-def read(path: str | Path) -> list[Row]:
+def read(path: str | Path, identify: Callable[[Row], object] | None = None) -> list[Row]:
     """The rows of a results file, in order; none where there is no file.
 
     A last line without its end, which a machine that lost power may leave, is left out.
 
+    Args:
+        path: The file.
+        identify: What tells its rows apart, which fails on what is no row; `None` for trainings'.
+
     Raises:
         RowsError: If a line is no row.
     """
-    path = Path(path)
+    path, identify = Path(path), identify or identity
     if not path.exists():
         return []
     found = []
@@ -32,7 +37,7 @@ def read(path: str | Path) -> list[Row]:
             break
         try:
             row = json.loads(line)
-            identity(row)
+            identify(row)
         except (ValueError, KeyError, TypeError) as error:
             raise RowsError(f"{path}, line {number}: not a row: {error!r}") from error
         found.append(row)

@@ -183,8 +183,12 @@ def _masks(workload, seed, steps):
     """
     folder = os.environ.get(TOKENS)
     if folder:
-        with np.load(Path(folder) / _masks_file(workload, seed)) as made:
-            return {name: jnp.asarray(made[name]) for name in made}
+        path = Path(folder) / _masks_file(workload, seed)
+        with np.load(path) as made:
+            masks = {name: jnp.asarray(made[name]) for name in made}
+        if seed != HELD_OUT and len(masks["positions"]) < steps:
+            raise ValueError(f"{path}: masks of {len(masks['positions'])} steps, not of {steps}")
+        return masks
     return _make_masks(workload, seed, steps)
 
 

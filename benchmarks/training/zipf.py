@@ -21,12 +21,15 @@ def problem(workload: Workload, seed: int, steps: int) -> Problem:
         workload: Its `sizes` has `classes`, `features`, `spread` (the standard deviation of the
             centers' coordinates; the noise has 1), `held_out` examples and `full`.
         seed: Draws centers, examples and initial weights.
-        steps: Steps of the training.
+        steps: Steps of the training; past the workload's own, its examples stay what they are.
     """
     sizes, count = workload.sizes, workload.batch
     random = np.random.default_rng((seed, 0))
     centers = random.normal(0, sizes["spread"], (sizes["classes"], sizes["features"]))
-    seen = sample(centers, count * (1 if sizes["full"] else steps), (seed, 1))
+    planned, further = min(steps, workload.steps), max(0, steps - workload.steps)
+    parts = [(1, 1)] if sizes["full"] else [(1, planned), (3, further)]
+    drawn = [sample(centers, count * length, (seed, number)) for number, length in parts]
+    seen = tuple(np.concatenate(part) for part in zip(*drawn, strict=True))
     unseen = sample(centers, sizes["held_out"], (seed, 2))
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((sizes["features"],))

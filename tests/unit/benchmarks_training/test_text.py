@@ -37,6 +37,12 @@ else:
     for module in ("tensorflow", "tensorflow_text", "tf_keras"):
         sys.modules[module] = None
     os.environ["TRAINING_TOKENS"] = str(folder)
+    try:
+        text.masked_lm(workload, 7, 17)
+    except ValueError as error:
+        assert "masks of 16 steps, not of 17" in str(error)
+    else:
+        raise AssertionError("masks of too few steps")
 problem = text.masked_lm(workload, 7, 8)
 steps = range(8 if sys.argv[2] == "make" else 16)
 found = [problem.batch(problem.shared, problem.own, step) for step in steps]

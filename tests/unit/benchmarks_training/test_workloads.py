@@ -35,6 +35,18 @@ def outliers():
     labels = [np.asarray(p.batch(p.shared, p.own, k)[1]) for k in range(workload.steps)]
     return [k for k, of in enumerate(labels) if len(np.unique(of)) == 1]
 
+def longer(name):
+    # The same until there, and others then.
+    workload = workloads.WORKLOADS[name]
+    short, long = (workload.make(workload, 3, workload.steps + n) for n in (0, 300))
+    def seen(p, steps):
+        pairs = [p.batch(p.shared, p.own, step) for step in steps]
+        return [np.concatenate([np.asarray(x).ravel() for x in part]) for part in zip(*pairs)]
+    steps, further = range(0, workload.steps, 7), range(workload.steps, workload.steps + 300)
+    same = all(np.array_equal(a, b) for a, b in zip(seen(short, steps), seen(long, steps)))
+    first = seen(long, range(300))
+    return same, all(not np.array_equal(a, b) for a, b in zip(seen(long, further), first))
+
 random = np.random.default_rng(0)
 rows = random.integers(0, 50, (200, 17)).astype("uint16")
 text.rows = lambda *sizes: (rows[:150], rows[150:], 50)
@@ -55,6 +67,7 @@ problem = gpt.make(gpt, 0, 16)
 whole = dataclasses.replace(large, sizes=large.sizes | {"held_out": 32})
 text.rows = lambda *sizes: (rows[:, :1], rows[:, :1], large.sizes["vocabulary_size"])
 print(json.dumps({
+    "longer": [longer(name) for name in ("zipf-64", "images", "outliers")],
     "images": told("images"), "outliers": told("outliers"), "wrong": outliers(),
     "trained": trained, "pieces": pieces,
     "dtypes": [problem.model.compute_dtype, problem.model.trainable_variables[0].dtype],
@@ -78,6 +91,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workloads")]
 @pytest.mark.parametrize("name", ["images", "outliers"])
 def test_a_batch_is_a_function_of_seed_and_step(told, name):
     assert told[name]["alike"] and told[name]["other"]
+
+
+def test_a_longer_training_sees_the_same_first(told):
+    assert told["longer"] == [[True, True]] * 3
 
 
 def test_digits_are_a_fifth_held_out(told):
