@@ -28,8 +28,13 @@ all="tune refine confirm"
     both "$all defaults" "adamw acclip"
     both "$all" muon acclip_nesterov lion adam clip_adamw_moment
     study mlm-16 32 "$all defaults" "adamw acclip"
+    # What ACClip's defaults may become: on both sizes of a batch, then the best on all.
+    study mlm-128 16 choose-defaults "acclip acclip_nesterov"
+    study mlm-16 32 choose-defaults "acclip acclip_nesterov"
     study mlm-16 32 "$all" muon acclip_nesterov lion adam clip_adamw_moment
     both "$all" acclip_cautious acclip_smooth acclip_relative acclip_corrected
+    both "choose-defaults defaults" "adamw acclip acclip_nesterov"
+    study mlm-16 32 "choose-defaults defaults" "adamw acclip acclip_nesterov"
     both sweep adamw acclip
     study mlm-16 32 "$all" acclip_cautious acclip_smooth acclip_relative acclip_corrected \
         acclip_gradient acclip_multiple acclip_nesterov_cautious acclip_nesterov_smooth
