@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from lab import token_rows
+from lab import plans, token_rows
 from lab.ablation import outcome, variants
 from lab.ablation import task as tasks
 from lab.ablation.global_moving import GlobalMoving
@@ -87,23 +87,24 @@ def task(rows):
 def stepper_of(task):
     made = {}
 
-    def get(variant):
-        if variant not in made:
-            made[variant] = tasks.Stepper(variant, len(task.start(0)))
-        return made[variant]
+    def get(rule):
+        if rule not in made:
+            made[rule] = tasks.Stepper(rule, len(task.start(0)))
+        return made[rule]
 
     return get
 
 
-def keras_run(variant, rate, seed, rows, steps):
+def keras_run(spec, rows, steps):
     """The same run by Keras's own training step, variable by variable."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(spec.seed)
     model = tasks.build_model(len(rows.vocabulary), SETTINGS)
-    optimizer = variants.VARIANTS[variant].make()
-    optimizer.learning_rate = WarmupLinearDecay(rate, SETTINGS["warmup"], steps)
+    optimizer = variants.VARIANTS[spec.optimizer].make(spec)
+    optimizer.learning_rate = WarmupLinearDecay(spec.rate, SETTINGS["warmup"], steps)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, cross_entropy, jit_compile=False)
-    for inputs, labels in tasks.training_batches(rows.train, SETTINGS["batch_size"], seed, steps):
+    size = SETTINGS["batch_size"]
+    for inputs, labels in tasks.training_batches(rows.train, size, spec.seed, steps):
         model.train_on_batch(inputs, labels)
     return model
 
@@ -112,11 +113,13 @@ def keras_run(variant, rate, seed, rows, steps):
 @pytest.mark.parametrize("variant", ["acclip", "global-moving"])
 def test_training_is_keras_own(variant, rows, task):
     get, rate = stepper_of(task), variants.VARIANTS[variant].rate / 10
-    other = tasks.train((variant, 3 * rate, 4), task, get)  # What a run leaves must not matter.
-    run = tasks.train((variant, rate, 3), task, get)
-    model = keras_run(variant, rate, 3, rows, SETTINGS["steps"])
+    # What a run leaves must not matter.
+    other = tasks.train(plans.Spec(variant, 3 * rate, 4), task, get)
+    spec = plans.Spec(variant, rate, 3)
+    run = tasks.train(spec, task, get)
+    model = keras_run(spec, rows, SETTINGS["steps"])
     expected = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
-    start, found = task.start(3), get(variant).weights.numpy()
+    start, found = task.start(3), get(spec.rule).weights.numpy()
     moved = np.linalg.norm(expected - start)
     assert np.linalg.norm(found - expected) < 0.02 * moved
     assert np.linalg.norm(task.start(4) - start) > moved
@@ -136,7 +139,8 @@ def test_every_variant_starts_alike_on_the_same_batches(task, monkeypatch):
     monkeypatch.setattr(task, "gradient", gradient)
     monkeypatch.setattr(task, "validate", lambda weights: 1.0)
     for variant in ("acclip", "sgd", "acclip-large-batch"):
-        tasks.train((variant, 0.1, 1), task, lambda v: tasks.Stepper(v, len(task.start(0))))
+        spec = plans.Spec(variant, 0.1, 1)
+        tasks.train(spec, task, lambda rule: tasks.Stepper(rule, len(task.start(0))))
     for (_, labels), (_, other) in zip(seen["acclip"], seen["sgd"], strict=True):
         np.testing.assert_array_equal(labels, other)
     weights = [steps[0][0] for steps in seen.values()]
@@ -172,16 +176,17 @@ def test_every_variant_is_tuned_alike_and_compared_on_other_seeds():
     for grid in (job.GRID, job.COARSE_GRID):
         plan = job.search_plan(options, grid)
         for name in variants.VARIANTS:
-            rates = [rate for variant, rate, _ in plan if variant == name]
+            rates = [spec.rate for spec in plan if spec.optimizer == name]
             ratios = np.log(np.array(rates) / rates[len(grid) // 2])
             np.testing.assert_allclose(ratios, np.log(grid), atol=0.06)
-        assert {seed for *_, seed in plan} == {job.SEARCH_SEED}
-    best = dict.fromkeys(variants.VARIANTS, 0.5)
+        assert {spec.seed for spec in plan} == {job.SEARCH_SEED}
+    best = {name: plans.Spec(name, 0.5) for name in variants.VARIANTS}
     compared = job.comparison_plan(options, best)
-    assert {seed for *_, seed in compared} == set(range(1, 1 + options.seeds))
+    assert {spec.seed for spec in compared} == set(range(1, 1 + options.seeds))
+    assert {spec.rate for spec in compared} == {0.5}
     curve = job.curve_plan(options)
     for name in job.CURVES:
-        rates = sorted({rate for variant, rate, _ in curve if variant == name})
+        rates = sorted({spec.rate for spec in curve if spec.optimizer == name})
         assert len(rates) == len(job.CURVE_GRID)
         assert math.log10(rates[-1] / rates[0]) == pytest.approx(2, abs=0.02)
 
@@ -306,7 +311,7 @@ def test_tuning_only_looks_for_the_middles(command, tmp_path, capsys):
 def test_every_variant_trains(task):
     get = stepper_of(task)
     losses = [
-        tasks.train((name, variant.rate, 0), task, get)["history"][0]["val_loss"]
+        tasks.train(plans.Spec(name, variant.rate, 0), task, get)["history"][0]["val_loss"]
         for name, variant in variants.VARIANTS.items()
     ]
     assert np.isfinite(losses).all()

@@ -13,7 +13,7 @@ pytestmark = [
 
 import bert as job  # noqa: E402
 import squad  # noqa: E402
-from lab import resuming  # noqa: E402
+from lab import plans, resuming  # noqa: E402
 from lab.garden import flags, pretraining, trainings  # noqa: E402
 
 
@@ -36,16 +36,16 @@ def test_all_optimizers_get_the_same_but_for_rule_and_rate(tmp_path):
     (tmp_path / "data" / "data.yaml").write_text("{}")
     options = parse("--output", tmp_path)
     assert options.layers == ["6"]
-    rates = pretraining.rates(options)
     made = pretraining.trainings("6", options, resuming.Work(tmp_path, {}))
-    assert set(rates) == {"adamw", "sgd", "gclip", "acclip"}
+    assert set(options.optimizers) == {"adamw", "sgd", "gclip", "acclip"}
     found = {}
-    for name, rate in rates.items():
-        params = flags.parameters(made.flags((name, rate, 1))).as_dict()
+    for name in options.optimizers:
+        spec = pretraining.start(name, 1, options)
+        params = flags.parameters(made.flags(spec)).as_dict()
         config = params["trainer"].pop("optimizer_config")
         assert config["optimizer"]["type"] == name
         schedule = config["learning_rate"]["polynomial"]
-        assert schedule.pop("initial_learning_rate") == rate
+        assert schedule.pop("initial_learning_rate") == spec.rate
         found[name] = params, schedule, config["warmup"]
     assert all(values == found["adamw"] for values in found.values())
 
@@ -92,7 +92,8 @@ def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_pat
     first = output / "runs" / "bert_tiny" / "acclip-0.002-0"
     # A copy: it writes down settings of its own.
     work = resuming.Work(shutil.copytree(output, tmp_path / "copy"), {})
-    made = pretraining.trainings("2", parse(*arguments), work).flags(("acclip", 2e-3, 0))
+    made = pretraining.trainings("2", parse(*arguments), work)
+    made = made.flags(plans.Spec("acclip", 2e-3, 0))
     made = [f"--model_dir={tmp_path / 'again'}" if f.startswith("--model_dir") else f for f in made]
     trainings.train(made)
     one, other = (
@@ -141,8 +142,8 @@ def test_each_seed_starts_from_its_own_optimizers_pretraining(tmp_path):
     made = squad.trainings("6", options, works[0], pretrained, works[1])
     for optimizer in options.optimizers:
         for seed in range(2):
-            line = made.flags((optimizer, 1e-3, seed))
-            rate = pretraining.rates(pretrained)[optimizer]
+            line = made.flags(plans.Spec(optimizer, 1e-3, seed))
+            rate = pretraining.RATES["small"][optimizer]
             start = tmp_path / "bert" / "runs" / "bert_base_6l" / f"{optimizer}-{rate:.6g}-{seed}"
             assert f"task.init_checkpoint={start}" in line[-1].split(",")
             assert f"--seed={seed}" in line

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(
 
 from lab.garden import flags as garden_flags  # noqa: E402
 from lab.garden import pretraining, trainings  # noqa: E402
+from lab.plans import Spec  # noqa: E402
 from lab.resuming import Work  # noqa: E402
 
 
@@ -42,7 +43,7 @@ def test_the_schedule_is_the_one_asked_for():
 
 
 def test_the_command_line_has_the_same_flags(tmp_path, capsys):
-    made, plan = trainings_in(tmp_path), [("acclip", 1e-3, 0), ("sgd", 0.1, 1)]
+    made, plan = trainings_in(tmp_path), [Spec("acclip", 1e-3, 0), Spec("sgd", 0.1, 1)]
     trainings.print_commands([made], plan)
     lines = capsys.readouterr().out.splitlines()
     for line, spec in zip(lines, plan, strict=True):
@@ -82,7 +83,7 @@ def trainings_in(output, jobs=1):
 
 
 def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
-    plan = [("acclip", 1e-3, seed) for seed in range(3)]
+    plan = [Spec("acclip", 1e-3, seed) for seed in range(3)]
     made, trained = trainings_in(tmp_path), []
     rows = {0: [{"step": 40}], 1: [{"step": 20}], 2: []}
     monkeypatch.setattr(trainings, "history", lambda folder, *_: rows[int(folder.name[-1])])
@@ -112,9 +113,12 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
 
 
 def test_a_training_that_fails_ends_the_command_with_one_line(tmp_path, capsys):
-    plan, made = [("acclip", 1e-3, 0)], trainings_in(tmp_path)
-    report = pytest.fail
-    assert trainings.conduct([made], plan, report, "val_loss", "validation loss") == 1
+    plan, made = [Spec("acclip", 1e-3, 0)], trainings_in(tmp_path)
+
+    def make(runs_of):
+        return runs_of(plan)
+
+    assert trainings.conduct([made], make, pytest.fail, "val_loss", "validation loss") == 1
     (line,) = capsys.readouterr().err.splitlines()
     folder = made.folder(plan[0])
     assert line.startswith(f"error: {folder}: ")

@@ -74,18 +74,21 @@ def test_a_bad_value_is_named(arguments, message, capsys):
 def test_plan_takes_every_seed_of_every_optimizer():
     options = parse("--seeds", "2")
     assert plans.plan(options, RATES, GRID) == [
-        (name, rate, seed) for name, rate in (("acclip", 2e-3), ("adam", 1e-3)) for seed in (0, 1)
+        plans.Spec(name, rate, seed)
+        for name, rate in (("acclip", 2e-3), ("adam", 1e-3))
+        for seed in (0, 1)
     ]
-    assert plans.first_untuned(options, RATES) == ("acclip", 2e-3, 0)
+    assert plans.first_untuned(options, RATES) == plans.Spec("acclip", 2e-3, 0)
     given = parse("--seeds", "2", "--optimizers", "sgd,adam,sgd", "--rates", "sgd=0.123,adam=3e-4")
-    assert plans.plan(given, RATES, GRID)[::2] == [("sgd", 0.123, 0), ("adam", 3e-4, 0)]
-    assert plans.first_untuned(given, RATES) == ("sgd", 0.123, 0)
+    first = [plans.Spec("sgd", 0.123, 0), plans.Spec("adam", 3e-4, 0)]
+    assert plans.plan(given, RATES, GRID)[::2] == first
+    assert plans.first_untuned(given, RATES) == first[0]
 
 
 def test_tuning_tries_as_many_rates_for_each_around_its_own():
     plan = plans.plan(parse("--seeds", "2", "--tune", "--rates", "adam=0.123"), RATES, GRID)
     for name, middle in (("acclip", 2e-3), ("adam", 0.123)):
-        rates = [rate for optimizer, rate, seed in plan if (optimizer, seed) == (name, 1)]
+        rates = [spec.rate for spec in plan if (spec.optimizer, spec.seed) == (name, 1)]
         assert rates[2] == middle
         assert rates == pytest.approx([middle * factor for factor in GRID], rel=0.05)
     assert len(plan) == len({plans.name_of(spec) for spec in plan}) == 2 * len(GRID) * 2
