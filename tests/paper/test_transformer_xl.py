@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import transformer_xl as job
 from lab import plans, resuming
+from lab.search import BETAS
 from lab.transformer import text as texts
 
 from keras_acclip.text.corpus import TextError
@@ -197,6 +198,48 @@ def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
         optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
     for found, expected in zip(trainer.model.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", job.RATES["small"])
+def test_betas_reach_the_optimizer(name, tmp_path, monkeypatch):
+    given = (0.7, None) if name in plans.MOMENTUM_ALONE else (0.8, 0.95)
+    for betas, expected in ((given, given), ((None, None), OWN[name])):
+        config = training.make_optimizer(plans.Spec(name, None, None, *betas), SETTINGS)
+        config = config.get_config()
+        found = config.get("beta_1", config.get("momentum")), config.get("beta_2")
+        assert found == pytest.approx(expected)
+
+    def found(rule, *_):
+        raise LookupError(rule)
+
+    spec = plans.Spec(name, 0.1, 3, *given)
+    monkeypatch.setattr(training, "Trainer", found)
+    work = resuming.Work(tmp_path, SETTINGS)
+    with pytest.raises(LookupError) as seen:
+        training.train(spec, texts.Text([], [], 50, "a text"), work, jit=False)
+    assert seen.value.args == (plans.Spec(name, None, None, *given),)
+
+
+OWN = {
+    "sgd": (0.9, None),
+    "gclip": (0.9, None),
+    "cclip": (0.9, None),
+    "adam": (0.9, 0.999),
+    "acclip": (0.9, 0.99),
+}
+
+
+def test_a_study_has_the_tokens_of_one_and_betas_for_all():
+    settings = job.SCALES["study"]
+    step = settings["batch_size"] * settings["target_length"]
+    assert step >= 4096
+    assert step * settings["steps"] >= 5e6
+    assert settings["epochs"] >= 12
+    assert set(job.BETAS["study"]) == set(job.RATES["study"]) == set(job.RATES["small"])
+    # Beginning at one of the values that are tried, all try as many.
+    for name, (beta_1, beta_2) in job.BETAS["study"].items():
+        assert beta_1 in BETAS["beta_1"]
+        assert beta_2 is None if name in plans.MOMENTUM_ALONE else beta_2 in BETAS["beta_2"]
 
 
 def test_every_scale_goes_together():

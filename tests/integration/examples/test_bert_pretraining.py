@@ -71,6 +71,17 @@ def test_every_optimizer_can_be_made_and_is_tuned_over_as_many_rates():
         assert float(job.make_optimizer(plans.Spec(name), 0.5).learning_rate) == 0.5
 
 
+def test_betas_reach_every_optimizer():
+    for name in job.RATES:
+        momentum = name in plans.MOMENTUM_ALONE
+        line = ["--optimizers", name, "--beta-1", f"{name}=0.75", "--seeds", "1"]
+        line += [] if momentum else ["--beta-2", f"{name}=0.875"]
+        (spec,) = plans.plan(job.parse_arguments(line), job.RATES, job.GRID)
+        config = job.make_optimizer(spec, 0.5).get_config()
+        assert config["momentum" if momentum else "beta_1"] == 0.75
+        assert momentum or config["beta_2"] == 0.875
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 5, 8])
 def test_noise_is_measured_half_way_and_at_the_end(epochs):
     measured = job.noise_epochs(epochs)
