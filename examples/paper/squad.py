@@ -177,6 +177,7 @@ def trainings(layers, options, work, pretrained, pretrained_work):
     from lab.garden.trainings import Trainings
 
     sources = pretraining.trainings(layers, pretrained, pretrained_work)
+    # Scoring takes as long as dozens of steps; a study's curve is worth it.
     validations = options.reports if options.scale == plans.STUDY else 1
 
     def override(optimizer, seed):
@@ -229,10 +230,17 @@ def _draw_scores(panel, x, scores, marker, color, label):
 
 def report(options, layers, runs):
     """Prints what the runs of one size came to. Returns the best rates' runs, and it as a dict."""
-    from lab import reports
+    from lab import figures, reports
 
     print(f"\n{layers} layers:")
-    return reports.report_asked_for(runs, options, "adamw", COLUMNS, measures=LABELS, highest=True)
+    runs, results = reports.report_asked_for(
+        runs, options, "adamw", COLUMNS, measures=LABELS, highest=True
+    )
+    if options.scale == plans.STUDY:
+        path = options.output / f"curves-{layers}-layers.png"
+        title = f"Answers to questions, {layers} layers, {plans.seeds_in_words(options)}"
+        figures.plot_curves(runs, path, title, {"em": ("EM", "%"), "f1": ("F1", "%")})
+    return runs, results
 
 
 # --- The command -----------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def parse_arguments(doc, arguments=None):
     """
     parser = script.parser(doc, SCALES, "out/bert")
     add_options(parser)
-    help = "width of a layer; default: small and study 64, smoke 32, paper as the model's file has"
+    help = "width of a layer; default: small, study 64; smoke 32; paper as the model's file has it"
     parser.add_argument("--hidden", type=positive, help=help)
     flags.add_options(parser)
     plans.add_arguments(parser, RATES["small"], list(RATES["small"]), GRID)

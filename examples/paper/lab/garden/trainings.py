@@ -66,14 +66,11 @@ class Trainings:
         """
         options = self.options
         override = garden_flags.schedule(spec.rate, options.steps, options.warmup, options.reports)
-        override |= (
-            garden_flags.betas(spec)
-            | garden_flags.of_a_comparison(options.runtime)
-            | {
-                "task.train_data.global_batch_size": options.batch_size,
-                "task.validation_data.global_batch_size": VALIDATION_BATCH,
-            }
-        )
+        override |= garden_flags.betas(spec) | garden_flags.of_a_comparison(options.runtime)
+        override |= {
+            "task.train_data.global_batch_size": options.batch_size,
+            "task.validation_data.global_batch_size": VALIDATION_BATCH,
+        }
         override |= self.override(spec.optimizer, spec.seed)
         data = self.work.output / "data" / "data.yaml"
         files = (self.model, spec.optimizer, options.runtime, data)
@@ -119,7 +116,7 @@ def conduct(sizes, make, report, measure, label):
 
     Args:
         sizes: List of `Trainings`.
-        make: Function from a function, from a plan to its runs, to all runs of a size.
+        make: Function that makes all runs of a size; what it is called with makes a plan's.
         report: Function of a number of layers and the list of its runs.
         measure: As `runs.trained` takes it, and so the next one.
         label: What to call it.
