@@ -77,11 +77,11 @@ def parse_arguments(arguments=None):
 # --- One run ---------------------------------------------------------------------------------
 
 
-def make_optimizer(name, rate):
-    """The optimizer of that name.
+def make_optimizer(spec, rate):
+    """The optimizer of a spec.
 
     Args:
-        name: A key of `RATES`.
+        spec: Its optimizer, a key of `RATES`, and its betas count.
         rate: A learning rate or its schedule.
     """
     import keras
@@ -90,27 +90,27 @@ def make_optimizer(name, rate):
 
     def adamw():
         """As BERT uses it: no decay of biases and layer normalizations."""
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, **spec.betas)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
 
     makers = {
-        "acclip": lambda: keras_acclip.ACClip(rate),
-        "adam": lambda: keras.optimizers.Adam(rate),
+        "acclip": lambda: keras_acclip.ACClip(rate, **spec.betas),
+        "adam": lambda: keras.optimizers.Adam(rate, **spec.betas),
         "adamw": adamw,
-        "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9),
-        "gclip": lambda: keras_acclip.GClip(rate, threshold=0.5, momentum=0.9),
-        "cclip": lambda: keras_acclip.CClip(rate, threshold=1e-3, momentum=0.9),
+        "sgd": lambda: keras.optimizers.SGD(rate, momentum=spec.momentum()),
+        "gclip": lambda: keras_acclip.GClip(rate, threshold=0.5, momentum=spec.momentum()),
+        "cclip": lambda: keras_acclip.CClip(rate, threshold=1e-3, momentum=spec.momentum()),
     }
-    return makers[name]()
+    return makers[spec.optimizer]()
 
 
 def train(spec, rows, work, noisy, alone):
     """One run, from its start or from where it was.
 
     Args:
-        spec: The optimizer, a key of `RATES`; the schedule's peak; the seed of the initial weights,
-            the order of the rows and the masks.
+        spec: The optimizer, a key of `RATES`, and its betas; the schedule's peak; the seed of the
+            initial weights, the order of the rows and the masks.
         rows: `token_rows.TokenRows`.
         work: The `resuming.Work` of the whole comparison; its settings are the numbers to use.
         noisy: The spec of the run whose gradient noise is measured.
@@ -124,22 +124,22 @@ def train(spec, rows, work, noisy, alone):
 
     import keras_acclip
 
-    (optimizer, rate, seed), settings, name = spec, work.settings, plans.name_of(spec)
+    settings, name = work.settings, plans.name_of(spec)
     epochs, batch_size = settings["epochs"], settings["batch_size"]
     steps_per_epoch = settings["steps"] // epochs
     tokens = batch_size * settings["sequence_length"]
-    label = None if alone else f"{optimizer}, {rate:.3g}, seed {seed}"
+    label = None if alone else plans.described(spec)
     verbose = (1 if sys.stdout.isatty() else 2) if alone else 0
 
     if len(work.rows(name)) == epochs:
         return plans.run_of(spec, work.finish(name))
     keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(spec.seed)
     vocabulary = len(rows.vocabulary)
     model = bert.build_model(vocabulary, settings)
-    schedule = training.WarmupLinearDecay(rate, settings["warmup"], settings["steps"])
+    schedule = training.WarmupLinearDecay(spec.rate, settings["warmup"], settings["steps"])
     model.compile(
-        optimizer=make_optimizer(optimizer, schedule),
+        optimizer=make_optimizer(spec, schedule),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         jit_compile=False,  # Compiling takes longer than it saves in so short a training.
@@ -163,7 +163,7 @@ def train(spec, rows, work, noisy, alone):
             )
         callbacks.insert(0, noise)
     model.fit(
-        batches(seed, done * steps_per_epoch, settings["steps"]),
+        batches(spec.seed, done * steps_per_epoch, settings["steps"]),
         validation_data=masked_lm.validation_batches(
             rows.validation, vocabulary, 4 * batch_size, settings["validation_rows"]
         ),
@@ -194,11 +194,11 @@ def report(runs, options, work):
     figures.plot_losses(runs, options.output / "loss.png", title)
     if options.noise:
         spec = plans.first_untuned(options, RATES)
-        title = f"Gradient noise, {spec[0]}, batches of {options.batch_size}"
+        title = f"Gradient noise, {spec.optimizer}, batches of {options.batch_size}"
         found = reports.report_noise(
             work.folder(plans.name_of(spec)), options.output / "noise.png", title, options.steps
         )
-        results["noise"] = found and {"run": spec} | found
+        results["noise"] = found and {"run": [part for part in spec if part is not None]} | found
     work.write_results(results, ("keras", "tensorflow"))
     print(
         f"\nWritten under {options.output}: results.json, loss.png" + ", noise.png" * options.noise

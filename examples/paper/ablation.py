@@ -3,12 +3,13 @@
     python examples/paper/ablation.py
     python examples/paper/ablation.py --tune
     python examples/paper/ablation.py --variants acclip,global-moving,adam --seeds 8
+    python examples/paper/ablation.py --scale study --tune --variants acclip,adam
 
 Of Sections 4 and 5.1 of the paper. A variant differs from ACClip in one part: global or coordinate
 clip, fixed or moving threshold, α, β₂, ε, `step_size`; batches of a quarter and of four times the
 rows, each beside Adam's at that size (with as many steps, so not as many tokens). Each tries three
-rates, twice apart, on seed 0; its best is compared on seeds that chose none, 1 to 3 by default, by
-paired differences with 95% intervals. Last comes the loss against the rate over two decades,
+rates, twice apart, on seed 0; its best is compared on seeds that chose none, from 1 on, by paired
+differences with 95% intervals. Last comes the loss against the rate over two decades,
 ACClip's and Adam's. With one seed, all start from the same weights and see the same rows. The fixed
 thresholds (0.5, 1e-3) and the warm-up (40% of the steps) are not tuned. Under `--output`:
 `ablation.png`, `robustness.png`, `results.json`. Started again, it goes on after the last run done.
@@ -16,7 +17,14 @@ thresholds (0.5, 1e-3) and the warm-up (40% of the steps) are not tuned. Under `
 The model is a GPT-2 that predicts the next token: the masked-LM BERT of `bert_pretraining.py`
 stayed near the frequencies of the tokens for as many steps as fit here. The middles of the rates
 are the best of `--tune`, five √10 apart, on seed 0; with them no variant's best rate is at its
-grid's edge. `--scale paper` is not measured. What came out stands in docs/results/ablation.md.
+grid's edge. `--scale small` takes minutes: it shows the machinery, not the claim.
+
+`--scale study` has 5.2 million tokens, 4,096 a step. There, `--tune` goes on after the rates with
+beta_1, beta_2 and the rates next to the best, as far for Adam as for ACClip, and prints the options
+to compare with. What differs from ACClip in one part has its beta_1, as momentum with the fixed
+thresholds, and its beta_2, but for those that vary that. The rates, betas and warm-up of that scale
+are starting points, of other small attention models, and not yet tuned at that scale. It was not
+run, nor was `--scale paper`. What came out stands in docs/results/ablation.md.
 """
 
 import argparse
@@ -26,7 +34,8 @@ import sys
 
 from lab import options as shared
 from lab import plans, script
-from lab.ablation.variants import VARIANTS
+from lab.ablation.variants import VARIANTS, WITHOUT_BETA_2, start
+from lab.plans import SEARCH_SEED
 
 SCALES = {
     "small": {
@@ -38,6 +47,7 @@ SCALES = {
         "hidden": 32,
         "vocabulary_size": 512,
         "validation_rows": 256,
+        "reports": 1,
         "seeds": 3,
         "curve_seeds": 2,
     },
@@ -50,7 +60,21 @@ SCALES = {
         "hidden": 32,
         "vocabulary_size": 512,
         "validation_rows": 16,
+        "reports": 1,
         "seeds": 2,
+        "curve_seeds": 2,
+    },
+    "study": {
+        "steps": 1280,
+        "warmup": 512,
+        "batch_size": 32,
+        "sequence_length": 128,
+        "layers": 1,
+        "hidden": 32,
+        "vocabulary_size": 512,
+        "validation_rows": 256,
+        "reports": 16,
+        "seeds": 5,
         "curve_seeds": 2,
     },
     # Length, layers, batch, width (to a multiple of 32) and vocabulary of transformer_xl.py's.
@@ -63,12 +87,12 @@ SCALES = {
         "hidden": 384,
         "vocabulary_size": 10_000,
         "validation_rows": 4096,
+        "reports": 1,
         "seeds": 3,
         "curve_seeds": 2,
     },
 }
 HEAD = 32  # Coordinates of an attention head.
-SEARCH_SEED = 0  # The rates are chosen on it; the comparison has seeds from 1 on.
 GRID = (1 / 2, 1, 2)  # Times a variant's middle rate.
 COARSE_GRID = (1 / 10, 1 / 10**0.5, 1, 10**0.5, 10)  # For --tune.
 CURVE_GRID = tuple(10 ** (k / 4) for k in range(-4, 5))  # Two decades.
@@ -88,7 +112,9 @@ def parse_arguments(arguments=None):
     names = list(VARIANTS)
     add("--variants", type=script.names(VARIANTS), default=names, help=", ".join(names))
     add("--rates", type=script.rates(VARIANTS), default={}, help="middles: acclip=3e-3,adam=2e-3")
-    add("--tune", action="store_true", help="only look for the middles, five rates √10 apart")
+    plans.add_betas(parser, VARIANTS, WITHOUT_BETA_2)
+    help = "only look for the middles, five rates √10 apart; with --scale study for betas, too"
+    add("--tune", action="store_true", help=help)
     add(
         "--curves",
         action=argparse.BooleanOptionalAction,
@@ -97,7 +123,7 @@ def parse_arguments(arguments=None):
     )
     options = script.parse(parser, SCALES, arguments)
     shared.check_text(parser, options)
-    shared.check_warmup(parser, options)
+    shared.check_schedule(parser, options, "reports")
     shared.check_width(parser, options, HEAD)
     if options.batch_size % 4:
         parser.error(
@@ -110,53 +136,48 @@ def parse_arguments(arguments=None):
 
 
 def search_plan(options, grid):
-    """The runs that choose each variant's rate, as (variant, rate, seed)."""
+    """The runs that choose each variant's rate."""
     return [
-        (variant, rate, SEARCH_SEED)
-        for variant in options.variants
-        for rate in plans.rates_around(middle(variant, options), grid)
+        spec._replace(rate=rate)
+        for spec in (start(variant, SEARCH_SEED, options) for variant in options.variants)
+        for rate in plans.rates_around(spec.rate, grid)
     ]
 
 
 def comparison_plan(options, best):
-    """The runs to compare, each variant at its best rate, on seeds that chose none."""
+    """The runs to compare, each variant at its best, on seeds that chose none."""
     seeds = range(SEARCH_SEED + 1, SEARCH_SEED + 1 + options.seeds)
-    return [(variant, best[variant], seed) for variant in options.variants for seed in seeds]
+    return [best[variant]._replace(seed=seed) for variant in options.variants for seed in seeds]
 
 
 def curve_plan(options):
     """The runs of the robustness curves."""
     seeds = range(SEARCH_SEED + 1, SEARCH_SEED + 1 + options.curve_seeds)
+    starts = [start(variant, None, options) for variant in CURVES if variant in options.variants]
     return [
-        (variant, rate, seed)
-        for variant in CURVES
-        if variant in options.variants
-        for rate in plans.rates_around(middle(variant, options), CURVE_GRID)
+        spec._replace(rate=rate, seed=seed)
+        for spec in starts
+        for rate in plans.rates_around(spec.rate, CURVE_GRID)
         for seed in seeds
     ]
-
-
-def middle(variant, options):
-    """The middle of the rates to try."""
-    return options.rates.get(variant, VARIANTS[variant].rate)
 
 
 # --- To read ---------------------------------------------------------------------------------
 
 
 def report_search(runs):
-    """Prints all rates tried. Returns each variant's best, and what was printed."""
+    """Prints all rates tried. Returns each variant's best spec, and what was printed."""
     from lab import comparison, reports, tables
 
     print(f"\nAll rates tried, seed {SEARCH_SEED}:\n{tables.table(runs, COLUMNS)}")
-    best = comparison.best_rates(runs)
+    best = comparison.best_specs(runs)
     edges = reports.warn_of_edges(runs, best)
     return best, {"search": comparison.summary(runs, COLUMNS), "at_the_edge": edges}
 
 
 def report_comparison(runs, options, title):
-    """Prints and draws the parts. Returns what was printed."""
-    from lab import comparison, tables
+    """Prints and draws the parts, and the losses on the way. Returns what was printed."""
+    from lab import comparison, figures, tables
     from lab.ablation import outcome, pictures
 
     found = outcome.differences(runs)
@@ -165,6 +186,9 @@ def report_comparison(runs, options, title):
         print(f"\n{heading}\n{tables.sentences(rows)}")
     if found:
         pictures.draw_parts(found, options.output / "ablation.png", title)
+    if options.reports > 1:
+        label = "cross-entropy (nats a token)"
+        figures.plot_losses(runs, options.output / "loss.png", title, label)
     return {"summary": comparison.summary(runs, COLUMNS), "differences": found}
 
 
@@ -197,6 +221,8 @@ def conduct(options, runs_of):
         options: The parsed command line.
         runs_of: Function from a plan to its runs.
     """
+    if plans.searches_betas(options):
+        return search_betas(options, runs_of)
     grid = COARSE_GRID if options.tune else GRID
     best, results = report_search(runs_of(search_plan(options, grid)))
     if options.tune:
@@ -214,24 +240,34 @@ def conduct(options, runs_of):
     return results | {"runs": runs}
 
 
+def search_betas(options, runs_of):
+    """Searches for the variants' rates and betas, and reports. Returns the results."""
+    from lab import reports, search
+
+    starts = [start(variant, SEARCH_SEED, options) for variant in options.variants]
+    _, results = reports.report_search(search.search(starts, COARSE_GRID, runs_of), COLUMNS)
+    return results
+
+
 def main(arguments=None):
     """Reads the command line, trains what it asks for and reports. Returns the exit status."""
     options = parse_arguments(arguments)
     from lab import comparison, resuming, token_rows
     from lab.ablation import task as tasks
 
-    settings = script.settings_of(options, SCALES, without=("seeds", "curve_seeds"))
+    # Reports change nothing of a run's end.
+    settings = script.settings_of(options, SCALES, without=("seeds", "curve_seeds", "reports"))
     try:
         rows = token_rows.load(options)
         work = resuming.Work(options.output, settings | {"text": rows.source})
     except ValueError as error:
         return script.failed(error)
     print(rows)
-    task = functools.cache(lambda: tasks.Task(rows, settings))
+    task = functools.cache(lambda: tasks.Task(rows, settings | {"reports": options.reports}))
 
     @functools.cache
-    def stepper_of(variant):
-        return tasks.Stepper(variant, len(task().start(SEARCH_SEED)))
+    def stepper_of(rule):
+        return tasks.Stepper(rule, len(task().start(SEARCH_SEED)))
 
     def run(spec):
         return tasks.train(spec, task(), stepper_of)

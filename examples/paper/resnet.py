@@ -85,18 +85,18 @@ def parse_arguments(arguments=None):
 # --- One run ---------------------------------------------------------------------------------
 
 
-def make_optimizer(name, rate):
-    """The optimizer of that name, a key of `RATES`, at a rate or its schedule."""
+def make_optimizer(spec, rate):
+    """The optimizer of a spec's name, a key of `RATES`, and betas, at a rate or its schedule."""
     import keras
 
     import keras_acclip
 
     makers = {
-        "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9),
-        "adam": lambda: keras.optimizers.Adam(rate),
-        "acclip": lambda: keras_acclip.ACClip(rate),
+        "sgd": lambda: keras.optimizers.SGD(rate, momentum=spec.momentum()),
+        "adam": lambda: keras.optimizers.Adam(rate, **spec.betas),
+        "acclip": lambda: keras_acclip.ACClip(rate, **spec.betas),
     }
-    return makers[name]()
+    return makers[spec.optimizer]()
 
 
 def build_model(data, options):
@@ -115,8 +115,8 @@ def train(spec, data, options, work):
     """One run, from its start or from the last epoch that it finished.
 
     Args:
-        spec: The optimizer, a key of `RATES`; the schedule's peak; the seed of the initial weights
-            and the order of the images.
+        spec: The optimizer, a key of `RATES`, and its betas; the schedule's peak; the seed of the
+            initial weights and the order of the images.
         data: The `images.Images`.
         options: The command line's.
         work: The `resuming.Work` of the whole comparison.
@@ -127,18 +127,18 @@ def train(spec, data, options, work):
     import keras
     from lab import images, training
 
-    (optimizer, rate, seed), name = spec, plans.name_of(spec)
+    name = plans.name_of(spec)
     if len(work.rows(name)) == options.epochs:
         return plans.run_of(spec, work.finish(name))
 
     per_epoch, size = options.steps // options.epochs, options.batch_size
     verbose = 1 if sys.stdout.isatty() else 2
     keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(spec.seed)
     model = build_model(data, options)
-    schedule = training.WarmupLinearDecay(rate, options.warmup, options.steps)
+    schedule = training.WarmupLinearDecay(spec.rate, options.warmup, options.steps)
     model.compile(
-        optimizer=make_optimizer(optimizer, schedule),
+        optimizer=make_optimizer(spec, schedule),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # Compiling takes longer than a few dozen steps.
@@ -159,7 +159,7 @@ def train(spec, data, options, work):
         )
         callbacks.insert(0, noise)
     model.fit(
-        images.training_batches(data, size, seed, done * per_epoch, options.steps),
+        images.training_batches(data, size, spec.seed, done * per_epoch, options.steps),
         validation_data=images.validation_batches(data, size),
         initial_epoch=done,
         epochs=options.epochs,
@@ -180,7 +180,7 @@ def report(runs, options, work):
 
     runs, results = reports.report(runs, options.tune, columns=COLUMNS, measures=MEASURES)
     spec = plans.first_untuned(options, RATES)
-    title = f"Gradient noise, ResNet, {spec[0]}, batches of {options.batch_size}"
+    title = f"Gradient noise, ResNet, {spec.optimizer}, batches of {options.batch_size}"
     results["noise"] = reports.report_noise(
         work.folder(plans.name_of(spec)), options.output / "noise.png", title, options.steps
     )

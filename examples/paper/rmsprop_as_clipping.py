@@ -34,7 +34,7 @@ What came out stands in docs/results/rmsprop_as_clipping.md.
 import sys
 
 from lab import options as shared
-from lab import script
+from lab import plans, script
 
 SCALES = {
     "small": {
@@ -156,7 +156,9 @@ def main(arguments=None):
         return script.failed(error)
     print(rows)
     verbose = 1 if sys.stdout.isatty() else 2
-    specs = [(step, options.rate, seed) for step in STEPS for seed in range(options.seeds)]
+    specs = [
+        plans.Spec(step, options.rate, seed) for step in STEPS for seed in range(options.seeds)
+    ]
     try:
         found = [follow(spec, rows, work, verbose) for spec in specs]
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
     python examples/paper/squad.py
     python examples/paper/squad.py --tune --seeds 1
+    python examples/paper/squad.py --scale study --tune
     python examples/paper/squad.py --scale paper --train train-v1.1.json --dev dev-v1.1.json \\
         --runtime gpu
 
@@ -19,7 +20,15 @@ Stopped by whatever means and started again with the same `--output`, each run g
 last checkpoint, with the result that it would have had.
 
 The default rates are the best F1 of `--tune --seeds 1 --rates adamw=5e-4`, five twice apart, and of
-one more for Adam. What came out stands in docs/results/squad.md.
+one more for Adam. What came out stands in docs/results/squad.md. `--scale small` takes minutes: it
+shows the machinery, not the claim.
+
+`--scale study` fine-tunes what `bert.py --scale study` pretrained, over 5.2 million tokens, 4,096 a
+step. There, `--tune` goes on after the rates with beta_1, beta_2 and the rates next to the best, as
+far for AdamW as for ACClip, all on seed 0, and prints the options to compare with, on seeds from 1
+on. `--pretraining-options` takes those that `bert.py` printed. The betas of that scale are starting
+points, of the pretraining of other small models, its rates and the part of the warm-up are small's;
+none of them is tuned at that scale. It was not run.
 """
 
 import shlex
@@ -51,6 +60,15 @@ SCALES = {
         "questions": 40,
         "seeds": 1,
     },
+    "study": {
+        "steps": 1280,
+        "warmup": 128,
+        "reports": 10,
+        "batch_size": 32,
+        "sequence_length": 128,
+        "questions": 8000,
+        "seeds": 5,
+    },
     "paper": {
         "steps": 8310,
         "warmup": 831,
@@ -65,7 +83,9 @@ RATES = {
     "small": {"adamw": 2e-3, "acclip": 5e-4},
     "paper": {"adamw": 5e-5, "acclip": 5e-5},
 }
-RATES["smoke"] = RATES["small"]
+RATES["smoke"] = RATES["study"] = RATES["small"]
+# β₁ and β₂; at the other scales they are those of the optimizers' files.
+BETAS = {"study": {"adamw": (0.7, 0.95), "acclip": (0.7, 0.95)}}
 GRID = (1 / 4, 1 / 2, 1, 2, 4)  # Times the rate above, for --tune.
 MEASURES = {"f1": ("final_f1", 100), "em": ("exact_match", 100)}
 LABELS = {"f1": "F1 (%)", "em": "EM (%)"}
@@ -157,12 +177,14 @@ def trainings(layers, options, work, pretrained, pretrained_work):
     from lab.garden.trainings import Trainings
 
     sources = pretraining.trainings(layers, pretrained, pretrained_work)
-    rates = pretraining.rates(pretrained)
+    # Scoring takes as long as dozens of steps; a study's curve is worth it.
+    validations = options.reports if options.scale == plans.STUDY else 1
 
     def override(optimizer, seed):
+        source = pretraining.start(optimizer, seed, pretrained)
         return flags.narrowed(pretrained.hidden) | {
-            "trainer.validation_interval": options.steps,
-            "task.init_checkpoint": sources.folder((optimizer, rates[optimizer], seed)),
+            "trainer.validation_interval": options.steps // validations,
+            "task.init_checkpoint": sources.folder(source),
         }
 
     return Trainings("bert_squad", layers, options, work, override, MEASURES)
@@ -208,10 +230,17 @@ def _draw_scores(panel, x, scores, marker, color, label):
 
 def report(options, layers, runs):
     """Prints what the runs of one size came to. Returns the best rates' runs, and it as a dict."""
-    from lab import reports
+    from lab import figures, reports
 
     print(f"\n{layers} layers:")
-    return reports.report(runs, options.tune, "adamw", COLUMNS, LABELS, highest=True)
+    runs, results = reports.report_asked_for(
+        runs, options, "adamw", COLUMNS, measures=LABELS, highest=True
+    )
+    if options.scale == plans.STUDY:
+        path = options.output / f"curves-{layers}-layers.png"
+        title = f"Answers to questions, {layers} layers, {plans.seeds_in_words(options)}"
+        figures.plot_curves(runs, path, title, {"em": ("EM", "%"), "f1": ("F1", "%")})
+    return runs, results
 
 
 # --- The command -----------------------------------------------------------------------------
@@ -221,7 +250,7 @@ def main(arguments=None):
     """Reads the command line, trains what it asks for and reports. Returns the exit status."""
     options = parse_arguments(arguments)
     pretrained = pretraining.parse_arguments(__doc__, pretraining_arguments(options))
-    from lab import resuming, runs
+    from lab import resuming, runs, search
     from lab.garden.trainings import conduct, print_commands
 
     options.jobs = runs.jobs(options, on_cpu=options.runtime == "cpu")
@@ -238,12 +267,13 @@ def main(arguments=None):
     sizes = [
         trainings(layers, options, work, pretrained, pretrained_work) for layers in options.layers
     ]
-    plan = plans.plan(options, RATES[options.scale], GRID)
+    tables = RATES[options.scale], GRID, BETAS.get(options.scale)
     if options.commands:
-        print_commands(sizes, plan)
+        print_commands(sizes, plans.plan(options, *tables))
         return 0
     print("Pretraining")
-    status = pretraining.pretrain(pretrained, pretrained_work, report=lambda layers, found: None)
+    seeds = (plans.SEARCH_SEED,) if plans.searches_betas(options) else plans.seeds(options)
+    status = pretraining.pretrain_seeds(pretrained, pretrained_work, seeds)
     if status:
         return status
     print("\nFine-tuning")
@@ -252,11 +282,14 @@ def main(arguments=None):
     def keep(layers, found):
         runs_of[layers], results[layers] = report(options, layers, found)
 
-    status = conduct(sizes, plan, keep, "f1", "F1 (%)")
+    def make(runs_of_plan):
+        return search.runs_asked_for(options, *tables, runs_of_plan, "f1", highest=True)
+
+    status = conduct(sizes, make, keep, "f1", "F1 (%)")
     if status:
         return status
-    seeds = f"seeds 0 to {options.seeds - 1}"
-    plot_scores(runs_of, options.output / "scores.png", f"Answers to questions, {seeds}")
+    title = f"Answers to questions, {plans.seeds_in_words(options)}"
+    plot_scores(runs_of, options.output / "scores.png", title)
     work.write_results({"layers": results}, ("tensorflow", "tf_keras", "tf-models-official"))
     print(f"\nWritten under {options.output}: results.json, scores.png")
     return 0

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from lab import token_rows
+from lab import plans, token_rows
 from lab.ablation import outcome, variants
 from lab.ablation import task as tasks
 from lab.ablation.global_moving import GlobalMoving
@@ -87,23 +87,24 @@ def task(rows):
 def stepper_of(task):
     made = {}
 
-    def get(variant):
-        if variant not in made:
-            made[variant] = tasks.Stepper(variant, len(task.start(0)))
-        return made[variant]
+    def get(rule):
+        if rule not in made:
+            made[rule] = tasks.Stepper(rule, len(task.start(0)))
+        return made[rule]
 
     return get
 
 
-def keras_run(variant, rate, seed, rows, steps):
+def keras_run(spec, rows, steps):
     """The same run by Keras's own training step, variable by variable."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(spec.seed)
     model = tasks.build_model(len(rows.vocabulary), SETTINGS)
-    optimizer = variants.VARIANTS[variant].make()
-    optimizer.learning_rate = WarmupLinearDecay(rate, SETTINGS["warmup"], steps)
+    optimizer = variants.VARIANTS[spec.optimizer].make(spec)
+    optimizer.learning_rate = WarmupLinearDecay(spec.rate, SETTINGS["warmup"], steps)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, cross_entropy, jit_compile=False)
-    for inputs, labels in tasks.training_batches(rows.train, SETTINGS["batch_size"], seed, steps):
+    size = SETTINGS["batch_size"]
+    for inputs, labels in tasks.training_batches(rows.train, size, spec.seed, steps):
         model.train_on_batch(inputs, labels)
     return model
 
@@ -112,11 +113,13 @@ def keras_run(variant, rate, seed, rows, steps):
 @pytest.mark.parametrize("variant", ["acclip", "global-moving"])
 def test_training_is_keras_own(variant, rows, task):
     get, rate = stepper_of(task), variants.VARIANTS[variant].rate / 10
-    other = tasks.train((variant, 3 * rate, 4), task, get)  # What a run leaves must not matter.
-    run = tasks.train((variant, rate, 3), task, get)
-    model = keras_run(variant, rate, 3, rows, SETTINGS["steps"])
+    # What a run leaves must not matter.
+    other = tasks.train(plans.Spec(variant, 3 * rate, 4), task, get)
+    spec = plans.Spec(variant, rate, 3)
+    run = tasks.train(spec, task, get)
+    model = keras_run(spec, rows, SETTINGS["steps"])
     expected = np.concatenate([v.numpy().ravel() for v in model.trainable_variables])
-    start, found = task.start(3), get(variant).weights.numpy()
+    start, found = task.start(3), get(spec.rule).weights.numpy()
     moved = np.linalg.norm(expected - start)
     assert np.linalg.norm(found - expected) < 0.02 * moved
     assert np.linalg.norm(task.start(4) - start) > moved
@@ -136,7 +139,8 @@ def test_every_variant_starts_alike_on_the_same_batches(task, monkeypatch):
     monkeypatch.setattr(task, "gradient", gradient)
     monkeypatch.setattr(task, "validate", lambda weights: 1.0)
     for variant in ("acclip", "sgd", "acclip-large-batch"):
-        tasks.train((variant, 0.1, 1), task, lambda v: tasks.Stepper(v, len(task.start(0))))
+        spec = plans.Spec(variant, 0.1, 1)
+        tasks.train(spec, task, lambda rule: tasks.Stepper(rule, len(task.start(0))))
     for (_, labels), (_, other) in zip(seen["acclip"], seen["sgd"], strict=True):
         np.testing.assert_array_equal(labels, other)
     weights = [steps[0][0] for steps in seen.values()]
@@ -172,16 +176,17 @@ def test_every_variant_is_tuned_alike_and_compared_on_other_seeds():
     for grid in (job.GRID, job.COARSE_GRID):
         plan = job.search_plan(options, grid)
         for name in variants.VARIANTS:
-            rates = [rate for variant, rate, _ in plan if variant == name]
+            rates = [spec.rate for spec in plan if spec.optimizer == name]
             ratios = np.log(np.array(rates) / rates[len(grid) // 2])
             np.testing.assert_allclose(ratios, np.log(grid), atol=0.06)
-        assert {seed for *_, seed in plan} == {job.SEARCH_SEED}
-    best = dict.fromkeys(variants.VARIANTS, 0.5)
+        assert {spec.seed for spec in plan} == {job.SEARCH_SEED}
+    best = {name: plans.Spec(name, 0.5) for name in variants.VARIANTS}
     compared = job.comparison_plan(options, best)
-    assert {seed for *_, seed in compared} == set(range(1, 1 + options.seeds))
+    assert {spec.seed for spec in compared} == set(range(1, 1 + options.seeds))
+    assert {spec.rate for spec in compared} == {0.5}
     curve = job.curve_plan(options)
     for name in job.CURVES:
-        rates = sorted({rate for variant, rate, _ in curve if variant == name})
+        rates = sorted({spec.rate for spec in curve if spec.optimizer == name})
         assert len(rates) == len(job.CURVE_GRID)
         assert math.log10(rates[-1] / rates[0]) == pytest.approx(2, abs=0.02)
 
@@ -193,6 +198,64 @@ def test_every_part_is_of_variants_and_every_variant_in_a_part():
         assert variants.VARIANTS[variant].batch == variants.VARIANTS[baseline].batch
 
 
+# --- Betas ---
+
+
+OWN = {"beta2-0.9": (0.9, 0.9), "beta2-0.999": (0.9, 0.999)}  # Of those not at the defaults.
+OWN |= dict.fromkeys(("adam", "adam-small-batch", "adam-large-batch"), (0.9, 0.999))
+OWN |= dict.fromkeys(("sgd", "coordinate-fixed", "global-fixed"), (0.9, None))
+
+
+def betas_of(name, *line):
+    """The betas of the optimizer that a variant makes for a command line."""
+    spec = variants.start(name, 0, job.parse_arguments(line))
+    config = variants.VARIANTS[name].make(spec).get_config()
+    return config.get("beta_1", config.get("momentum")), config.get("beta_2")
+
+
+@pytest.mark.parametrize("scale", ["small", "smoke", "paper"])
+def test_betas_are_the_optimizers_own_at_other_scales(scale):
+    for name in variants.VARIANTS:
+        assert betas_of(name, "--scale", scale) == pytest.approx(OWN.get(name, (0.9, 0.99)))
+    plan = job.search_plan(job.parse_arguments(["--scale", scale]), job.GRID)
+    assert not any(spec.betas for spec in plan)
+
+
+def test_a_studys_variants_have_its_betas_but_for_the_one_they_vary():
+    study = {"beta2-0.9": (0.7, 0.9), "beta2-0.999": (0.7, 0.999), "sgd": (0.9, None)}
+    study |= dict.fromkeys(("coordinate-fixed", "global-fixed"), (0.7, None))
+    for name in variants.VARIANTS:
+        assert betas_of(name, "--scale", "study") == study.get(name, (0.7, 0.95))
+
+
+def test_acclips_variants_follow_the_betas_given_to_it():
+    line = ("--beta-1", "acclip=0.8,alpha-2=0.6,sgd=0.5", "--beta-2", "acclip=0.98,adam=0.9")
+    expected = {"acclip": (0.8, 0.98), "alpha-2": (0.6, 0.98), "global-moving": (0.8, 0.98)}
+    expected |= {"global-fixed": (0.8, None), "beta2-0.9": (0.8, 0.9), "sgd": (0.5, None)}
+    expected |= {"adam": (0.9, 0.9), "adam-large-batch": (0.9, 0.9)}
+    for name, betas in expected.items():
+        assert betas_of(name, *line) == betas
+
+
+def test_a_study_has_the_tokens_of_one():
+    settings = job.SCALES["study"]
+    step = settings["batch_size"] * settings["sequence_length"]
+    assert step >= 4096
+    assert step * settings["steps"] >= 5e6
+    assert settings["reports"] >= 12
+
+
+def test_reports_on_the_way_change_nothing_of_the_end(task, monkeypatch):
+    monkeypatch.setattr(task, "validate", lambda weights: float(tf.reduce_sum(weights)))
+    get, ends = stepper_of(task), []
+    for reports in (1, 3):
+        monkeypatch.setattr(task, "settings", SETTINGS | {"reports": reports})
+        history = tasks.train(plans.Spec("acclip", 0.01, 1, 0.7, 0.95), task, get)["history"]
+        assert [row["step"] for row in history] == list(range(6 // reports, 7, 6 // reports))
+        ends.append([history[-1][name] for name in ("loss", "val_loss")])
+    assert ends[0] == ends[1]
+
+
 # --- What they come to ---
 
 
@@ -200,6 +263,10 @@ def test_differences_are_those_of_the_same_seeds():
     runs = [a_run("acclip", 1e-3, seed, loss) for seed, loss in ((1, 4.0), (2, 5.0), (3, 4.5))]
     runs += [a_run("adam", 2e-3, seed, loss) for seed, loss in ((1, 4.1), (2, 5.3), (3, 4.7))]
     found = outcome.differences(runs)
+    betas = [{**a_run(name, 1.0, 1, 4.0), "beta_2": 0.95} for name in ("acclip", "beta2-0.9")]
+    assert list(outcome.differences(betas)) == ["β₂; ACClip: 0.95"]
+    without = [a_run(name, 1.0, 1, 4.0) for name in ("acclip", "beta2-0.9")]
+    assert list(outcome.differences(without)) == ["β₂; ACClip: 0.99"]
     assert list(found) == [list(variants.PARTS)[-2], list(variants.PARTS)[-1]]
     ((row,), (reverse,)) = found[list(variants.PARTS)[-1]], found[list(variants.PARTS)[-2]]
     by_seed = np.array([0.1, 0.3, 0.2])
@@ -302,11 +369,46 @@ def test_tuning_only_looks_for_the_middles(command, tmp_path, capsys):
     assert "summary" not in results
 
 
+def test_a_studys_tuning_goes_on_with_betas_and_compares_with_what_it_printed(
+    command, tmp_path, monkeypatch, capsys
+):
+    tiny = ["--scale", "study", "--steps", "4", "--warmup", "1", "--batch-size", "4"]
+    tiny += ["--sequence-length", "16", "--validation-rows", "4", "--reports", "2"]
+    tiny += ["--variants", "sgd", "--seeds", "2", "--no-curves"]
+    assert command(tmp_path, *tiny, "--tune") == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    tried = {(row["learning_rate"], row["beta_1"]) for row in results["tuning"]}
+    assert len(tried) == len(results["tuning"]) == 5 + 3 + results_again(results)
+    assert {beta for _, beta in tried} == {0.7, 0.8, 0.9, 0.95}
+    (best,) = results["best"]
+    line = f"--rates sgd={best['learning_rate']:g} --beta-1 sgd={best['beta_1']:g}"
+    assert results["options"] == line
+    assert capsys.readouterr().out.count(f"{line}\n") == 1
+    (run,) = results["runs"]
+    assert [row["step"] for row in run["history"]] == [2, 4]
+
+    assert command(tmp_path, *tiny, *line.split()) == 0
+    compared = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert [run["seed"] for run in compared] == [1, 2]
+    assert {run["beta_1"] for run in compared} == {best["beta_1"]}
+    assert (tmp_path / "loss.png").stat().st_size > 10_000
+    monkeypatch.setattr(tasks, "train", lambda *_: pytest.fail("trained again"))
+    assert command(tmp_path, *tiny, "--tune") == 0
+
+
+def results_again(results):
+    """How many of the rates next to the best were new: those at other betas than the first."""
+    (best,) = results["best"]
+    return sum(row["beta_1"] == best["beta_1"] for row in results["tuning"]) - (
+        5 if best["beta_1"] == 0.9 else 1
+    )
+
+
 @pytest.mark.slow
 def test_every_variant_trains(task):
     get = stepper_of(task)
     losses = [
-        tasks.train((name, variant.rate, 0), task, get)["history"][0]["val_loss"]
+        tasks.train(plans.Spec(name, variant.rate, 0), task, get)["history"][0]["val_loss"]
         for name, variant in variants.VARIANTS.items()
     ]
     assert np.isfinite(losses).all()
@@ -326,6 +428,9 @@ def test_every_scale_goes_together():
         (["--batch-size", "6"], "--batch-size 6 must be a multiple of 4"),
         (["--variants", "adma"], "'adma' is none of acclip, coordinate-fixed"),
         (["--rates", "adam=0"], "a rate must be above 0"),
+        (["--beta-2", "sgd=0.9"], "sgd does not take it"),
+        (["--beta-2", "beta2-0.9=0.95"], "beta2-0.9 does not take it"),
+        (["--reports", "3"], "--steps 400 must be a multiple of --reports 3"),
         (["--validation-text", "a"], "--validation-text needs --text"),
     ],
 )

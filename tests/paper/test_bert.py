@@ -13,7 +13,7 @@ pytestmark = [
 
 import bert as job  # noqa: E402
 import squad  # noqa: E402
-from lab import resuming  # noqa: E402
+from lab import plans, resuming, search  # noqa: E402
 from lab.garden import flags, pretraining, trainings  # noqa: E402
 
 
@@ -36,16 +36,16 @@ def test_all_optimizers_get_the_same_but_for_rule_and_rate(tmp_path):
     (tmp_path / "data" / "data.yaml").write_text("{}")
     options = parse("--output", tmp_path)
     assert options.layers == ["6"]
-    rates = pretraining.rates(options)
     made = pretraining.trainings("6", options, resuming.Work(tmp_path, {}))
-    assert set(rates) == {"adamw", "sgd", "gclip", "acclip"}
+    assert set(options.optimizers) == {"adamw", "sgd", "gclip", "acclip"}
     found = {}
-    for name, rate in rates.items():
-        params = flags.parameters(made.flags((name, rate, 1))).as_dict()
+    for name in options.optimizers:
+        spec = pretraining.start(name, 1, options)
+        params = flags.parameters(made.flags(spec)).as_dict()
         config = params["trainer"].pop("optimizer_config")
         assert config["optimizer"]["type"] == name
         schedule = config["learning_rate"]["polynomial"]
-        assert schedule.pop("initial_learning_rate") == rate
+        assert schedule.pop("initial_learning_rate") == spec.rate
         found[name] = params, schedule, config["warmup"]
     assert all(values == found["adamw"] for values in found.values())
 
@@ -92,7 +92,8 @@ def test_a_training_is_the_same_after_another_in_its_process(pretrained, tmp_pat
     first = output / "runs" / "bert_tiny" / "acclip-0.002-0"
     # A copy: it writes down settings of its own.
     work = resuming.Work(shutil.copytree(output, tmp_path / "copy"), {})
-    made = pretraining.trainings("2", parse(*arguments), work).flags(("acclip", 2e-3, 0))
+    made = pretraining.trainings("2", parse(*arguments), work)
+    made = made.flags(plans.Spec("acclip", 2e-3, 0))
     made = [f"--model_dir={tmp_path / 'again'}" if f.startswith("--model_dir") else f for f in made]
     trainings.train(made)
     one, other = (
@@ -141,11 +142,59 @@ def test_each_seed_starts_from_its_own_optimizers_pretraining(tmp_path):
     made = squad.trainings("6", options, works[0], pretrained, works[1])
     for optimizer in options.optimizers:
         for seed in range(2):
-            line = made.flags((optimizer, 1e-3, seed))
-            rate = pretraining.rates(pretrained)[optimizer]
+            line = made.flags(plans.Spec(optimizer, 1e-3, seed))
+            rate = pretraining.RATES["small"][optimizer]
             start = tmp_path / "bert" / "runs" / "bert_base_6l" / f"{optimizer}-{rate:.6g}-{seed}"
             assert f"task.init_checkpoint={start}" in line[-1].split(",")
             assert f"--seed={seed}" in line
+
+
+def test_a_study_starts_from_tuned_betas_and_takes_others():
+    line = ["--scale", "study", "--beta-1", "adamw=0.8,sgd=0.7", "--beta-2", "acclip=0.99"]
+    found = {name: pretraining.start(name, 1, parse(*line)).betas for name in ("adamw", "sgd")}
+    assert found == {"adamw": {"beta_1": 0.8, "beta_2": 0.95}, "sgd": {"beta_1": 0.7}}
+    assert pretraining.start("acclip", 1, parse(*line)).betas == {"beta_1": 0.7, "beta_2": 0.99}
+    for scale in ("small", "smoke", "paper"):
+        assert not any(pretraining.start(n, 0, parse("--scale", scale)).betas for n in found)
+
+
+@pytest.mark.parametrize("tune", [False, True])
+def test_squads_study_starts_from_berts(tmp_path, monkeypatch, tune):
+    line = ["--scale", "study", "--pretraining", str(tmp_path / "bert"), "--seeds", "2"]
+    line += ["--output", str(tmp_path / "squad"), "--optimizers", "acclip", "--jobs", "1"]
+    line += ["--pretraining-options", "--beta-1 acclip=0.8"] + tune * ["--tune"]
+    asked = []
+
+    def conduct(sizes, make, *_):
+        (size,) = sizes
+        make(lambda plan: asked.append([size.flags(spec) for spec in plan]))
+        return len(asked) - 1  # The fine-tunings end the command.
+
+    def prepare(options):
+        return resuming.Work(options.output, {})
+
+    monkeypatch.setattr(trainings, "conduct", conduct)
+    monkeypatch.setattr(pretraining, "prepare", prepare)
+    monkeypatch.setattr(squad, "make_data", lambda options, pretrained: None)
+    monkeypatch.setattr(search, "search", lambda starts, grid, runs_of, *_: runs_of(starts))
+    assert squad.main(line) == 1
+    pretrained, tuned = asked
+    seeds = [0] if tune else [1, 2]
+    for seed, source, line in zip(seeds, pretrained, tuned, strict=True):
+        folder = flags.value(source, "model_dir")
+        assert folder.endswith(f"/bert_base_6l/acclip-0.005-beta1-0.8-beta2-0.95-{seed}")
+        assert f"task.init_checkpoint={folder}," in flags.value(line, "params_override") + ","
+        assert "trainer.validation_interval=128," in flags.value(line, "params_override")
+        assert flags.value(line, "model_dir").endswith(f"-beta1-0.7-beta2-0.95-{seed}")
+
+
+@pytest.mark.parametrize("module", [pretraining, squad])
+def test_a_study_has_the_tokens_of_one(module):
+    settings = module.SCALES["study"]
+    step = settings["batch_size"] * settings["sequence_length"]
+    assert step >= 4096
+    assert step * settings["steps"] >= 5e6
+    assert settings["reports"] >= 10
 
 
 @pytest.mark.parametrize(

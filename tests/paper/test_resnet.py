@@ -61,10 +61,18 @@ def test_every_optimizer_is_tuned_over_as_many_rates_as_far_apart():
     options = job.parse_arguments(["--tune"])
     plan = plans.plan(options, job.RATES, job.GRID)
     for name in job.RATES:
-        rates = sorted({rate for optimizer, rate, _ in plan if optimizer == name})
+        rates = sorted({spec.rate for spec in plan if spec.optimizer == name})
         assert len(rates) == len(job.GRID)
         np.testing.assert_allclose(np.diff(np.log10(rates)), 0.5, atol=0.02)
-        assert float(job.make_optimizer(name, 0.5).learning_rate) == 0.5
+        assert float(job.make_optimizer(plans.Spec(name), 0.5).learning_rate) == 0.5
+
+
+def test_betas_reach_the_optimizer():
+    for name in job.RATES:
+        spec = plans.Spec(name, beta_1=0.7, beta_2=None if name == "sgd" else 0.95)
+        config = job.make_optimizer(spec, 0.5).get_config()
+        assert config.get("beta_1", config.get("momentum")) == 0.7
+        assert config.get("beta_2", None) == spec.beta_2
 
 
 @pytest.mark.parametrize(

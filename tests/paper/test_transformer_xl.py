@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import transformer_xl as job
 from lab import plans, resuming
+from lab.search import BETAS
 from lab.transformer import text as texts
 
 from keras_acclip.text.corpus import TextError
@@ -173,9 +174,10 @@ def test_dropout_is_on_in_training_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", job.RATES)
+@pytest.mark.parametrize("name", job.RATES["small"])
 def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
-    trainer = training.Trainer(name, 50, SETTINGS, jit=True)
+    rule = plans.Spec(name)
+    trainer = training.Trainer(rule, 50, SETTINGS, jit=True)
     rates = np.array([0.02, 0.01], "float32")
     segments = np.random.default_rng(0).integers(0, 50, (2, 2, 6)).astype("int32")
     memory = trainer.start(seed=5)
@@ -184,7 +186,7 @@ def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
         _, memory = trainer.step(tf.constant(tokens), memory, remembered, tf.constant(rate))
 
     model = models.build_model(50, SETTINGS, 5)
-    optimizer = training.make_optimizer(name, SETTINGS)
+    optimizer = training.make_optimizer(rule, SETTINGS)
     trained = [v for v in model.trainable_variables if "segment" not in v.name]
     memory = model.empty_memory()
     for number, (tokens, rate) in enumerate(zip(segments, rates, strict=True)):
@@ -198,6 +200,48 @@ def test_each_optimizer_steps_as_it_does_outside_the_compiled_step(name):
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("name", job.RATES["small"])
+def test_betas_reach_the_optimizer(name, tmp_path, monkeypatch):
+    given = (0.7, None) if name in plans.MOMENTUM_ALONE else (0.8, 0.95)
+    for betas, expected in ((given, given), ((None, None), OWN[name])):
+        config = training.make_optimizer(plans.Spec(name, None, None, *betas), SETTINGS)
+        config = config.get_config()
+        found = config.get("beta_1", config.get("momentum")), config.get("beta_2")
+        assert found == pytest.approx(expected)
+
+    def found(rule, *_):
+        raise LookupError(rule)
+
+    spec = plans.Spec(name, 0.1, 3, *given)
+    monkeypatch.setattr(training, "Trainer", found)
+    work = resuming.Work(tmp_path, SETTINGS)
+    with pytest.raises(LookupError) as seen:
+        training.train(spec, texts.Text([], [], 50, "a text"), work, jit=False)
+    assert seen.value.args == (plans.Spec(name, None, None, *given),)
+
+
+OWN = {
+    "sgd": (0.9, None),
+    "gclip": (0.9, None),
+    "cclip": (0.9, None),
+    "adam": (0.9, 0.999),
+    "acclip": (0.9, 0.99),
+}
+
+
+def test_a_study_has_the_tokens_of_one_and_betas_for_all():
+    settings = job.SCALES["study"]
+    step = settings["batch_size"] * settings["target_length"]
+    assert step >= 4096
+    assert step * settings["steps"] >= 5e6
+    assert settings["epochs"] >= 12
+    assert set(job.BETAS["study"]) == set(job.RATES["study"]) == set(job.RATES["small"])
+    # Beginning at one of the values that are tried, all try as many.
+    for name, (beta_1, beta_2) in job.BETAS["study"].items():
+        assert beta_1 in BETAS["beta_1"]
+        assert beta_2 is None if name in plans.MOMENTUM_ALONE else beta_2 in BETAS["beta_2"]
+
+
 def test_every_scale_goes_together():
     for scale, settings in job.SCALES.items():
         assert job.parse_arguments(["--scale", scale]).hidden == settings["hidden"]
@@ -205,9 +249,9 @@ def test_every_scale_goes_together():
 
 def test_every_optimizer_is_tuned_over_as_many_rates_as_far_apart():
     options = job.parse_arguments(["--tune"])
-    plan = plans.plan(options, job.RATES, job.GRID)
-    for name in job.RATES:
-        rates = sorted({rate for optimizer, rate, _ in plan if optimizer == name})
+    plan = plans.plan(options, job.RATES["small"], job.GRID)
+    for name in job.RATES["small"]:
+        rates = sorted({spec.rate for spec in plan if spec.optimizer == name})
         assert len(rates) == len(job.GRID)
         np.testing.assert_allclose(np.diff(np.log10(rates)), 0.5, atol=0.03)
 

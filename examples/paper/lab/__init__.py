@@ -1,6 +1,7 @@
 """What the scripts of `examples/paper` share; no part of the package, and free to change.
 
 - `script`, `options`, `plans`: command lines, and which runs they ask for; they load in no time.
+- `search`: the search of a study for rates and betas.
 - `resuming`: what is done stays done, whenever a script is stopped.
 - `runs`: runs made in several processes, and reported on.
 - `training`, `stages`: Keras's schedule, progress and measurements along a run.

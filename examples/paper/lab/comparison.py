@@ -1,15 +1,17 @@
 """Training runs compared: mean and spread over seeds, the best rates, paired differences.
 
-A run is a dict: `optimizer`, `learning_rate`, `seed` and `history`, a list with one dict an epoch
-of `step`, `loss`, `val_loss`, `seconds` and whatever else a table's columns name, such as
-`val_accuracy` and `tokens_per_second`.
+A run is a dict, as `plans.run_of` makes it: `optimizer`, `learning_rate`, `seed`, `beta_1` and
+`beta_2` where they are given, and `history`, a list with one dict an epoch of `step`, `loss`,
+`val_loss`, `seconds` and whatever else a table's columns name, such as `val_accuracy` and
+`tokens_per_second`.
 """
 
 import math
-from itertools import groupby
 
 import numpy as np
 from scipy import stats
+
+from .plans import spec_of
 
 # Heading of a table's column: the name in a run's history and the digits that it is shown with.
 COLUMNS = {
@@ -22,10 +24,10 @@ COLUMNS = {
 
 
 def grouped(runs):
-    """Dict from (optimizer, learning rate) to its runs, in the runs' order."""
+    """Dict from the specs but for the seed to their runs, in the runs' order."""
     groups = {}
     for run in runs:
-        groups.setdefault((run["optimizer"], run["learning_rate"]), []).append(run)
+        groups.setdefault(spec_of(run)._replace(seed=None), []).append(run)
     return groups
 
 
@@ -41,7 +43,7 @@ def final(run):
 
 
 def summary(runs, columns=COLUMNS):
-    """One dict for each optimizer and learning rate: mean and standard deviation over its seeds.
+    """One dict for each optimizer, rate and betas: mean and standard deviation over its seeds.
 
     The standard deviation is that of a sample (n − 1), NaN for a single seed.
 
@@ -50,9 +52,10 @@ def summary(runs, columns=COLUMNS):
         columns: What to sum up, as `COLUMNS`, the default.
     """
     rows = []
-    for (optimizer, rate), group in grouped(runs).items():
+    for spec, group in grouped(runs).items():
         ends = [final(run) for run in group]
-        row = {"optimizer": optimizer, "learning_rate": rate, "seeds": len(group)}
+        row = {"optimizer": spec.optimizer, "learning_rate": spec.rate} | spec.betas
+        row["seeds"] = len(group)
         for name, _ in columns.values():
             values = [end[name] for end in ends]
             known = len(values) > 1 and np.isfinite(values).all()
@@ -62,33 +65,42 @@ def summary(runs, columns=COLUMNS):
     return rows
 
 
-def best_rates(runs, measure="val_loss", highest=False):
-    """Dict from optimizer to the learning rate of the lowest mean of a measure over its runs.
+def best_specs(runs, measure="val_loss", highest=False):
+    """Dict from optimizer to the spec, without a seed, of the lowest mean of a measure.
 
-    A rate with a value that is not finite counts as infinitely bad.
+    Means are over the runs of a rate and betas. A value that is not finite counts as infinitely
+    bad.
 
     Args:
-        runs: Runs of several optimizers and learning rates.
+        runs: Runs of several optimizers, learning rates and betas.
         measure: A name in the runs' history, of which the last value counts.
         highest: Whether the highest mean is the best instead.
     """
     sign = -1 if highest else 1
-    rates = {}
-    for optimizer, groups in groupby(grouped(runs).items(), key=lambda group: group[0][0]):
-        means = {
-            rate: sign * float(np.mean([final(run)[measure] for run in group]))
-            for (_, rate), group in groups
-        }
-        rates[optimizer] = min(means, key=lambda rate: _or_infinite(means[rate]))
-    return rates
+    means = {
+        spec: _or_infinite(sign * float(np.mean([final(run)[measure] for run in group])))
+        for spec, group in grouped(runs).items()
+    }
+    best = {}
+    for spec, mean in means.items():
+        if spec.optimizer not in best or mean < means[best[spec.optimizer]]:
+            best[spec.optimizer] = spec
+    return best
 
 
-def at_the_edge(runs, best):
-    """The optimizers whose best rate is the lowest or the highest of those tried."""
+def at_the_edge(runs, best, field="rate"):
+    """The optimizers whose best rate or beta is the lowest or the highest of those tried.
+
+    Args:
+        runs: The runs of all that was tried.
+        best: `best_specs`'s.
+        field: `"rate"`, `"beta_1"` or `"beta_2"`; a beta that was not varied has no edge.
+    """
     edges = []
-    for name, rate in best.items():
-        tried = [run["learning_rate"] for run in runs if run["optimizer"] == name]
-        if rate in (min(tried), max(tried)):
+    for name, spec in best.items():
+        tried = {getattr(spec_of(run), field) for run in runs if run["optimizer"] == name}
+        varied = field == "rate" or len(tried) > 1
+        if varied and getattr(spec, field) in (min(tried), max(tried)):
             edges.append(name)
     return edges
 

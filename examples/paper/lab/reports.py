@@ -3,7 +3,9 @@
 from keras_acclip import noise
 from keras_acclip.noise import plots
 
-from . import comparison, tables
+from . import comparison, plans, tables
+
+MEASURES = {"val_loss": "validation loss"}
 
 
 def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=None, highest=False):
@@ -22,13 +24,13 @@ def report(runs, tune, baseline="adam", columns=comparison.COLUMNS, measures=Non
     Returns:
         The runs at each optimizer's best rate, and what was printed as a dict.
     """
-    results, measures = {}, measures or {"val_loss": "validation loss"}
+    results, measures = {}, measures or MEASURES
     if tune:
         print(f"\nAll rates tried:\n{tables.table(runs, columns)}")
         results["tuning"] = comparison.summary(runs, columns)
-        best = comparison.best_rates(runs, next(iter(measures)), highest)
+        best = comparison.best_specs(runs, next(iter(measures)), highest)
         warn_of_edges(runs, best)
-        runs = [run for run in runs if run["learning_rate"] == best[run["optimizer"]]]
+        runs = runs_of(best, runs)
     print(f"\n{tables.table(runs, columns)}\n")
     results |= {"summary": comparison.summary(runs, columns), "differences": []}
     for measure, label in measures.items():
@@ -44,6 +46,56 @@ def warn_of_edges(runs, best):
     for name in edges:
         print(f"{name}: the best rate is the grid's last; --rates moves its middle")
     return edges
+
+
+def report_asked_for(runs, options, baseline="adam", columns=comparison.COLUMNS, **measured):
+    """Prints what the runs that a command line asked for came to, a comparison or a study's search.
+
+    Args:
+        runs: `search.runs_asked_for`'s.
+        options: The parsed command line.
+        baseline: As `report` takes it, like the others.
+        columns: The table's.
+        **measured: `measures` and `highest`.
+
+    Returns:
+        The runs at each optimizer's best, and what was printed as a dict.
+    """
+    if not plans.searches_betas(options):
+        return report(runs, options.tune, baseline, columns, **measured)
+    return report_search(runs, columns, **measured)
+
+
+def report_search(runs, columns=comparison.COLUMNS, measures=None, highest=False):
+    """Prints what a search of rates and betas tried and chose, and the options to compare with.
+
+    Args:
+        runs: `search.search`'s.
+        columns: The table's, as `comparison.COLUMNS`.
+        measures: As `report` takes them; the first decides.
+        highest: Whether the highest is the best, not the lowest.
+
+    Returns:
+        The runs at each optimizer's best, and what was printed as a dict.
+    """
+    best = comparison.best_specs(runs, next(iter(measures or MEASURES)), highest)
+    runs = sorted(runs, key=lambda run: list(best).index(run["optimizer"]))
+    print(f"\nAll that was tried, seed {plans.SEARCH_SEED}:\n{tables.table(runs, columns)}")
+    edges = {"rate": warn_of_edges(runs, best)}
+    for field in plans.BETAS:
+        edges[field] = comparison.at_the_edge(runs, best, field)
+        for name in edges[field]:
+            print(f"{name}: the best {field} is the last of those tried")
+    chosen, options = runs_of(best, runs), plans.as_options(best.values())
+    print(f"\nThe best:\n{tables.table(chosen, columns)}\n\nTo compare them:\n{options}")
+    found = {"tuning": comparison.summary(runs, columns), "at_the_edge": edges}
+    found |= {"best": comparison.summary(chosen, columns), "options": options}
+    return chosen, found | {"runs": chosen}
+
+
+def runs_of(specs, runs):
+    """Those of the runs that are of one of some optimizers' specs, a dict as `best_specs`'s."""
+    return [run for run in runs if plans.spec_of(run)._replace(seed=None) in specs.values()]
 
 
 def report_noise(folder, path, title, steps):

@@ -8,7 +8,7 @@ import os
 from keras_acclip._utils import processes
 
 from . import comparison, script
-from .plans import name_of
+from .plans import described, name_of
 
 
 class RunError(RuntimeError):
@@ -126,16 +126,39 @@ def conduct(plan, output, train, report, measure="val_loss", label="validation l
         measure: The name in a run's history to print of its end.
         label: What to call it.
     """
-    runs = []
+    return conclude(lambda: trained(plan, train, measure, label), output, report)
+
+
+def conclude(make, output, report):
+    """Reports on the runs that a function makes. Returns the exit status.
+
+    Args:
+        make: Function without arguments that returns the runs, and may raise a `RunError`.
+        output: The output folder, to name where the command goes on.
+        report: Function of the list of runs.
+    """
     try:
-        for number, spec in enumerate(plan, 1):
-            optimizer, rate, seed = spec
-            print(f"[{number}/{len(plan)}] {optimizer}, learning rate {rate:.3g}, seed {seed}")
-            runs.append(train(spec))
-            print(f"        {label} {comparison.final(runs[-1])[measure]:.4f}", flush=True)
+        found = make()
     except KeyboardInterrupt:
         return script.stopped(output)
     except RunError as error:
         return script.failed(error, status=1)
-    report(runs)
+    report(found)
     return 0
+
+
+def trained(plan, train, measure="val_loss", label="validation loss"):
+    """Trains the runs of `plan`, a line before and after each. Returns them.
+
+    Args:
+        plan: As `conduct` takes it, like the others.
+        train: Function from a spec to its run.
+        measure: The name in a run's history to print of its end.
+        label: What to call it.
+    """
+    runs = []
+    for number, spec in enumerate(plan, 1):
+        print(f"[{number}/{len(plan)}] {described(spec)}", flush=True)
+        runs.append(train(spec))
+        print(f"        {label} {comparison.final(runs[-1])[measure]:.4f}", flush=True)
+    return runs

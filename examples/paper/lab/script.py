@@ -110,14 +110,39 @@ def rates(allowed):
     """The type of an option that gives rates to some of the `allowed` names, as NAME=RATE,…."""
 
     def parse(text):
-        pairs = [pair.partition("=") for pair in text.split(",")]
-        try:
-            found = {name: float(rate) for name, _, rate in pairs}
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}: want NAME=RATE,…") from None
-        names(allowed)(",".join(found))
+        found = _named_numbers(text, allowed, "RATE")
         if not all(0 < rate < math.inf for rate in found.values()):
             raise argparse.ArgumentTypeError(f"{text!r}: a rate must be above 0")
         return found
 
     return parse
+
+
+def betas(allowed, without=()):
+    """The type of an option that gives a beta to some of the `allowed` names, as NAME=BETA,….
+
+    Args:
+        allowed: The names.
+        without: Those of them that have no such beta.
+    """
+
+    def parse(text):
+        found = _named_numbers(text, allowed, "BETA")
+        for name in found:
+            if name in without:
+                raise argparse.ArgumentTypeError(f"{name} does not take it")
+        if not all(0 <= beta < 1 for beta in found.values()):
+            raise argparse.ArgumentTypeError(f"{text!r}: a beta must be from 0 to below 1")
+        return found
+
+    return parse
+
+
+def _named_numbers(text, allowed, kind):
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    try:
+        found = {name: float(number) for name, _, number in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: want NAME={kind},…") from None
+    names(allowed)(",".join(found))
+    return found

@@ -3,13 +3,18 @@
 import math
 
 from .comparison import COLUMNS, summary
+from .plans import BETAS
 
 
 def table(runs, columns=COLUMNS):
     """The summary as a Markdown table: mean ± standard deviation over seeds."""
-    rows = [["optimizer", "learning rate", "seeds", *columns]]
-    for row in summary(runs, columns):
-        cells = [row["optimizer"], f"{row['learning_rate']:.3g}", str(row["seeds"])]
+    found = summary(runs, columns)
+    betas = [name for name in BETAS if any(name in row for row in found)]
+    rows = [["optimizer", "learning rate", *betas, "seeds", *columns]]
+    for row in found:
+        cells = [row["optimizer"], f"{row['learning_rate']:.3g}"]
+        cells += [f"{row[name]:g}" if name in row else "" for name in betas]
+        cells.append(str(row["seeds"]))
         cells += [_mean_and_spread(row[name], digits) for name, digits in columns.values()]
         rows.append(cells)
     return markdown(rows)

@@ -64,11 +64,22 @@ def test_every_optimizer_can_be_made_and_is_tuned_over_as_many_rates():
     options = job.parse_arguments(["--optimizers", ",".join(job.RATES), "--tune"])
     plan = plans.plan(options, job.RATES, job.GRID)
     for name, middle in job.RATES.items():
-        rates = sorted({rate for optimizer, rate, _ in plan if optimizer == name})
+        rates = sorted({spec.rate for spec in plan if spec.optimizer == name})
         assert len(rates) == len(job.GRID)
         assert rates[len(rates) // 2] == middle
         np.testing.assert_allclose(np.diff(np.log(rates)), np.log(2) / 2, atol=0.06)
-        assert float(job.make_optimizer(name, 0.5).learning_rate) == 0.5
+        assert float(job.make_optimizer(plans.Spec(name), 0.5).learning_rate) == 0.5
+
+
+def test_betas_reach_every_optimizer():
+    for name in job.RATES:
+        momentum = name in plans.MOMENTUM_ALONE
+        line = ["--optimizers", name, "--beta-1", f"{name}=0.75", "--seeds", "1"]
+        line += [] if momentum else ["--beta-2", f"{name}=0.875"]
+        (spec,) = plans.plan(job.parse_arguments(line), job.RATES, job.GRID)
+        config = job.make_optimizer(spec, 0.5).get_config()
+        assert config["momentum" if momentum else "beta_1"] == 0.75
+        assert momentum or config["beta_2"] == 0.875
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 8])

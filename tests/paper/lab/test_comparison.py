@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from lab import comparison, figures, tables
+from lab.plans import Spec
 from lab.resuming import plain
 from scipy import stats
 
@@ -76,8 +77,8 @@ def test_best_rate_has_the_lowest_mean_validation_loss():
         for rate, values in tried.items()
         for seed, loss in enumerate(values)
     ]
-    best = comparison.best_rates(runs)
-    assert best == {"adam": 2e-3, "sgd": 0.2}
+    best = comparison.best_specs(runs)
+    assert best == {"adam": Spec("adam", 2e-3), "sgd": Spec("sgd", 0.2)}
     assert comparison.at_the_edge(runs, best) == []
     assert comparison.at_the_edge(runs[2:], best) == ["adam"]
 
@@ -89,8 +90,8 @@ def test_the_best_rate_can_be_that_of_the_highest_measure():
         | {"history": [{"f1": value, "seconds": 1.0}]}
         for rate, value in f1.items()
     ]
-    assert comparison.best_rates(runs, "f1", highest=True) == {"adam": 5e-4}
-    assert comparison.best_rates(runs, "f1") == {"adam": 1e-4}
+    assert comparison.best_specs(runs, "f1", highest=True) == {"adam": Spec("adam", 5e-4)}
+    assert comparison.best_specs(runs, "f1") == {"adam": Spec("adam", 1e-4)}
 
 
 def test_table_holds_each_optimizers_figures(runs, losses):

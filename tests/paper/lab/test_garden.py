@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(
 
 from lab.garden import flags as garden_flags  # noqa: E402
 from lab.garden import pretraining, trainings  # noqa: E402
+from lab.plans import Spec  # noqa: E402
 from lab.resuming import Work  # noqa: E402
 
 
@@ -41,8 +42,32 @@ def test_the_schedule_is_the_one_asked_for():
     assert trainer.optimizer_config.warmup.polynomial.warmup_steps == 10
 
 
+GIVEN = {
+    "acclip": {"beta_1": 0.7, "beta_2": 0.95},
+    "adamw": {"beta_1": 0.8, "beta_2": 0.9},
+    "sgd": {"momentum": 0.7},
+    "gclip": {"momentum": 0.0},
+}
+
+
+@pytest.mark.parametrize(("name", "given"), GIVEN.items())
+def test_betas_override_the_optimizers_file(name, given, tmp_path):
+    made = trainings_in(tmp_path)
+    found = []
+    for betas in ((), given.values()):
+        line = made.flags(Spec(name, 1e-3, 0, *betas))
+        optimizer = garden_flags.parameters(line).trainer.optimizer_config.optimizer.as_dict()
+        assert optimizer["type"] == name
+        found.append(optimizer[name])
+    own, changed = found
+    assert changed == own | given
+    assert own != changed
+    override = garden_flags.value(made.flags(Spec(name, 1e-3, 0)), "params_override")
+    assert "optimizer_config.optimizer." not in override
+
+
 def test_the_command_line_has_the_same_flags(tmp_path, capsys):
-    made, plan = trainings_in(tmp_path), [("acclip", 1e-3, 0), ("sgd", 0.1, 1)]
+    made, plan = trainings_in(tmp_path), [Spec("acclip", 1e-3, 0), Spec("sgd", 0.1, 1)]
     trainings.print_commands([made], plan)
     lines = capsys.readouterr().out.splitlines()
     for line, spec in zip(lines, plan, strict=True):
@@ -82,7 +107,7 @@ def trainings_in(output, jobs=1):
 
 
 def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
-    plan = [("acclip", 1e-3, seed) for seed in range(3)]
+    plan = [Spec("acclip", 1e-3, seed) for seed in range(3)]
     made, trained = trainings_in(tmp_path), []
     rows = {0: [{"step": 40}], 1: [{"step": 20}], 2: []}
     monkeypatch.setattr(trainings, "history", lambda folder, *_: rows[int(folder.name[-1])])
@@ -112,9 +137,12 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
 
 
 def test_a_training_that_fails_ends_the_command_with_one_line(tmp_path, capsys):
-    plan, made = [("acclip", 1e-3, 0)], trainings_in(tmp_path)
-    report = pytest.fail
-    assert trainings.conduct([made], plan, report, "val_loss", "validation loss") == 1
+    plan, made = [Spec("acclip", 1e-3, 0)], trainings_in(tmp_path)
+
+    def make(runs_of):
+        return runs_of(plan)
+
+    assert trainings.conduct([made], make, pytest.fail, "val_loss", "validation loss") == 1
     (line,) = capsys.readouterr().err.splitlines()
     folder = made.folder(plan[0])
     assert line.startswith(f"error: {folder}: ")
@@ -143,6 +171,8 @@ def test_what_a_training_prints_goes_into_its_log(tmp_path, capfd):
         (["--layers", "5"], "'5' is none of 2, 6, 12, 24"),
         (["--steps", "10", "--reports", "3"], "--steps 10 must be a multiple of --reports 3"),
         (["--warmup", "360"], "--warmup 360 must be below --steps 360"),
+        (["--beta-2", "gclip=0.9"], "argument --beta-2: gclip does not take it"),
+        (["--scale", "study", "--tune", "--commands"], "--commands can't list a study's --tune"),
     ],
 )
 def test_bad_options_are_named(line, message, capsys):

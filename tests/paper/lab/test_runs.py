@@ -13,20 +13,20 @@ from keras_acclip._utils import processes
 
 def run(optimizer, rate, seed, loss):
     row = {"step": 10, "loss": 1.0, "val_loss": loss, "accuracy": loss / 10, "seconds": 1.0}
-    return plans.run_of((optimizer, rate, seed), [row])
+    return plans.run_of(plans.Spec(optimizer, rate, seed), [row])
 
 
 # --- Conducted ---
 
 
 def test_conduct_trains_the_plan_and_reports_its_runs(capsys):
-    plan, reported = [("adam", 0.5, 0), ("sgd", 1.0, 1)], []
+    plan, reported = [plans.Spec("adam", 0.5, 0), plans.Spec("sgd", 1.0, 1)], []
 
     def train(spec):
-        return run(*spec, loss=spec[1])
+        return run(*spec[:3], loss=spec.rate)
 
     assert runs.conduct(plan, "out", train, reported.append) == 0
-    assert [(r["optimizer"], r["learning_rate"], r["seed"]) for r in reported[0]] == plan
+    assert [plans.spec_of(r) for r in reported[0]] == plan
     assert "[2/2] sgd, learning rate 1, seed 1\n        validation loss 1.0000" in (
         capsys.readouterr().out
     )
@@ -36,7 +36,7 @@ def test_conduct_tells_what_went_wrong(capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    plan = [("adam", 0.5, 0)]
+    plan = [plans.Spec("adam", 0.5, 0)]
     assert runs.conduct(plan, "out", interrupted, pytest.fail) == 130
     assert "goes on from here (out)" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_a_killed_process_is_a_run_error_that_says_what_to_do():
 
 def test_only_what_is_missing_is_started(tmp_path, monkeypatch):
     work, started = Work(tmp_path, {}), []
-    plan = [("adam", 0.5, seed) for seed in range(3)]
+    plan = [plans.Spec("adam", 0.5, seed) for seed in range(3)]
     for number in range(2):
         work.add(plans.name_of(plan[0]), {"step": number})
     work.add(plans.name_of(plan[1]), {"step": 0})
@@ -81,7 +81,7 @@ def test_only_what_is_missing_is_started(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "start", note)
     train = runs.start_missing(
-        lambda spec: f"run {spec[2]}", plan, work, length=2, pool=runs.pool(1)
+        lambda spec: f"run {spec.seed}", plan, work, length=2, pool=runs.pool(1)
     )
     assert started == plan[1:]
     assert [train(spec) for spec in plan] == ["run 0", "run 1", "run 2"]

@@ -58,6 +58,12 @@ def test_what_a_scale_has_at_zero_can_be_set_to_zero():
         (["--rates", "adam=-1"], "above 0"),
         (["--rates", "adam=inf"], "above 0"),
         (["--rates", "adam=nan"], "above 0"),
+        (["--beta-1", "adam"], "want NAME=BETA"),
+        (["--beta-1", "adma=0.7"], "'adma' is none of"),
+        (["--beta-1", "adam=1"], "from 0 to below 1"),
+        (["--beta-1", "adam=-0.1"], "from 0 to below 1"),
+        (["--beta-2", "adam=nan"], "from 0 to below 1"),
+        (["--beta-2", "adam=0.9,sgd=0.9"], "argument --beta-2: sgd does not take it"),
         (["--sedes", "1"], "unrecognized arguments: --sedes"),
     ],
 )
@@ -65,27 +71,56 @@ def test_a_bad_value_is_named(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
         parse(*arguments)
     assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 # --- Plans ---
 
 
+def test_betas_are_those_asked_for_or_the_tables():
+    options = parse("--beta-1", "acclip=0,sgd=0.8", "--beta-2", "acclip=0.9", "--seeds", "1")
+    assert plans.plan(options, RATES, GRID, {"adam": (0.7, 0.95), "acclip": (0.8, 0.95)}) == [
+        plans.Spec("acclip", 2e-3, 0, 0.0, 0.9),
+        plans.Spec("adam", 1e-3, 0, 0.7, 0.95),
+    ]
+    assert plans.start("sgd", 3, options, RATES) == plans.Spec("sgd", 0.5, 3, 0.8)
+
+
+def test_a_run_is_named_as_ever_unless_it_is_given_betas():
+    named = {
+        plans.Spec("acclip", 2e-3, 0): "acclip-0.002-0",
+        plans.Spec("adam", 1 / 3, 12): "adam-0.333333-12",
+        plans.Spec("adam", 2e-3, 1, 0.7): "adam-0.002-beta1-0.7-1",
+        plans.Spec("adam", 2e-3, 1, None, 0.999): "adam-0.002-beta2-0.999-1",
+        plans.Spec("adam", 2e-3, 1, 0.0, 0.95): "adam-0.002-beta1-0-beta2-0.95-1",
+    }
+    for spec, name in named.items():
+        assert plans.name_of(spec) == name
+        run = plans.run_of(spec, [])
+        assert plans.spec_of(run) == spec
+        assert ("beta_1" in run, "beta_2" in run) == ("beta1" in name, "beta2" in name)
+
+
 def test_plan_takes_every_seed_of_every_optimizer():
     options = parse("--seeds", "2")
     assert plans.plan(options, RATES, GRID) == [
-        (name, rate, seed) for name, rate in (("acclip", 2e-3), ("adam", 1e-3)) for seed in (0, 1)
+        plans.Spec(name, rate, seed)
+        for name, rate in (("acclip", 2e-3), ("adam", 1e-3))
+        for seed in (0, 1)
     ]
-    assert plans.first_untuned(options, RATES) == ("acclip", 2e-3, 0)
+    assert plans.first_untuned(options, RATES) == plans.Spec("acclip", 2e-3, 0)
     given = parse("--seeds", "2", "--optimizers", "sgd,adam,sgd", "--rates", "sgd=0.123,adam=3e-4")
-    assert plans.plan(given, RATES, GRID)[::2] == [("sgd", 0.123, 0), ("adam", 3e-4, 0)]
-    assert plans.first_untuned(given, RATES) == ("sgd", 0.123, 0)
+    first = [plans.Spec("sgd", 0.123, 0), plans.Spec("adam", 3e-4, 0)]
+    assert plans.plan(given, RATES, GRID)[::2] == first
+    assert plans.first_untuned(given, RATES) == first[0]
 
 
 def test_tuning_tries_as_many_rates_for_each_around_its_own():
     plan = plans.plan(parse("--seeds", "2", "--tune", "--rates", "adam=0.123"), RATES, GRID)
     for name, middle in (("acclip", 2e-3), ("adam", 0.123)):
-        rates = [rate for optimizer, rate, seed in plan if (optimizer, seed) == (name, 1)]
+        rates = [spec.rate for spec in plan if (spec.optimizer, spec.seed) == (name, 1)]
         assert rates[2] == middle
         assert rates == pytest.approx([middle * factor for factor in GRID], rel=0.05)
     assert len(plan) == len({plans.name_of(spec) for spec in plan}) == 2 * len(GRID) * 2

@@ -12,15 +12,21 @@ MARGIN = 0.1  # Nats above the best loss that a rate may cost to count as one th
 
 def differences(runs):
     """Dict from each part to the paired differences of those of its variants that were trained."""
-    found = {}
+    found, beta_2 = {}, beta_2_of(runs)
     for heading, pairs in PARTS.items():
         rows = []
         for variant, baseline in pairs:
             pair = [run for run in runs if run["optimizer"] in (variant, baseline)]
             rows += comparison.paired_difference(pair, baseline)
         if rows:
-            found[heading] = rows
+            found[heading.format(beta_2=beta_2)] = rows
     return found
+
+
+def beta_2_of(runs):
+    """The β₂ of ACClip's runs; where they were given none, it is the default."""
+    given = [run["beta_2"] for run in runs if run["optimizer"] == "acclip" and "beta_2" in run]
+    return given[0] if given else 0.99
 
 
 def width(rates, losses, margin=MARGIN):

@@ -59,7 +59,7 @@ def draw_curves(runs, path, title, ceiling):
         title: Its title.
         ceiling: The loss above which a run counts as diverged.
     """
-    best = comparison.best_rates(runs)
+    best = {name: spec.rate for name, spec in comparison.best_specs(runs).items()}
     with figures.picture(path, title, figsize=(8, 4.8)) as panel:
         for marker, (name, rate) in zip(figures.MARKERS, best.items(), strict=False):
             own = [run for run in runs if run["optimizer"] == name]
@@ -71,7 +71,7 @@ def draw_curves(runs, path, title, ceiling):
 
 def _draw_line(panel, marker, name, runs, best, ceiling):
     groups = comparison.grouped(runs)
-    rates = np.array([tried for _, tried in groups])
+    rates = np.array([spec.rate for spec in groups])
     losses = np.array([[comparison.final(run)["val_loss"] for run in g] for g in groups.values()])
     losses[~(losses <= ceiling)] = np.nan
     least = losses.mean(1)[list(rates).index(best)]

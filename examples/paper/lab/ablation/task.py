@@ -120,13 +120,13 @@ class Stepper:
     """A variant's optimizer on one flat vector, its step compiled once for all rates and seeds.
 
     Args:
-        variant: A name in `VARIANTS`.
+        rule: A spec, of which the name in `VARIANTS` and the betas count.
         size: Number of weights.
     """
 
-    def __init__(self, variant, size):
+    def __init__(self, rule, size):
         self.weights = keras.Variable(np.zeros(size, "float32"), name="weights")
-        self.optimizer = VARIANTS[variant].make()
+        self.optimizer = VARIANTS[rule.optimizer].make(rule)
         self.optimizer.build([self.weights])
         self.fresh = [variable.numpy() for variable in self.optimizer.variables]
         self.step = tf.function(self.step, jit_compile=True)
@@ -147,33 +147,36 @@ def train(spec, task, stepper_of):
     """One run.
 
     Args:
-        spec: A name in `VARIANTS`; the schedule's peak; the seed of the initial weights and the
-            order of the rows.
+        spec: A name in `VARIANTS` with its betas; the schedule's peak; the seed of the initial
+            weights and the order of the rows.
         task: A `Task`.
-        stepper_of: Function from a variant to its `Stepper`.
+        stepper_of: Function from a spec's `rule` to its `Stepper`.
 
     Returns:
-        The run, as `comparison` takes it; its history is its end. `loss` is the mean over the last
-        tenth of training.
+        The run, as `comparison` takes it, with a row for each of its reports. `loss` is the mean
+        over the last tenth of the steps so far.
     """
-    variant, rate, seed = spec
     steps, warmup = task.settings["steps"], task.settings["warmup"]
-    stepper = stepper_of(variant)
-    stepper.start(task.start(seed))
-    rates = np.asarray(WarmupLinearDecay(rate, warmup, steps)(np.arange(steps)))
-    losses, started = [], time.perf_counter()
-    rows = batch_size(variant, task.settings)
-    batches = training_batches(task.rows.train, rows, seed, steps)
-    for batch, now in zip(batches, rates, strict=True):
+    interval = steps // task.settings["reports"]
+    stepper = stepper_of(spec.rule)
+    stepper.start(task.start(spec.seed))
+    rates = np.asarray(WarmupLinearDecay(spec.rate, warmup, steps)(np.arange(steps)))
+    losses, history, started = [], [], time.perf_counter()
+    rows = batch_size(spec.optimizer, task.settings)
+    batches = training_batches(task.rows.train, rows, spec.seed, steps)
+    for step, (batch, now) in enumerate(zip(batches, rates, strict=True), 1):
         loss, gradient = task.gradient(tf.convert_to_tensor(stepper.weights), *batch)
         stepper.step(gradient, tf.constant(now))
         losses.append(loss)
-    losses = np.array(losses)
-    trained = time.perf_counter() - started
-    row = {"step": steps, "loss": float(np.mean(losses[steps * 9 // 10 :]))}
-    row |= {"val_loss": task.validate(tf.convert_to_tensor(stepper.weights))}
-    row |= {"ms_per_step": 1000 * trained / steps, "seconds": time.perf_counter() - started}
-    return run_of(spec, [row])
+        if step % interval == 0:
+            row = {"step": step, "loss": float(np.mean(np.array(losses[step * 9 // 10 :])))}
+            trained = time.perf_counter() - started
+            row |= {"val_loss": task.validate(tf.convert_to_tensor(stepper.weights))}
+            row |= {"ms_per_step": 1000 * trained / interval}
+            row |= {"seconds": time.perf_counter() - started}
+            history.append(row)
+            started = time.perf_counter()
+    return run_of(spec, history)
 
 
 def batch_size(variant, settings):

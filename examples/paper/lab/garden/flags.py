@@ -3,6 +3,7 @@
 import sys
 
 from .. import options as shared
+from .. import plans
 
 MODELS = {"2": "bert_tiny", "6": "bert_base_6l", "12": "bert_base_12l", "24": "bert_large_24l"}
 RUNTIMES = ("cpu", "gpu", "gpus", "multi_worker", "tpu")
@@ -24,6 +25,8 @@ def add_options(parser):
 def check(parser, options):
     """Ends the command where an option can't be used."""
     shared.check_schedule(parser, options, "reports")
+    if options.commands and plans.searches_betas(options):
+        parser.error("--commands can't list a study's --tune: it goes by what came out before")
     if options.runtime != "cpu" and (options.jobs or 1) > 1:
         parser.error(f"--jobs {options.jobs} must be 1 with --runtime {options.runtime}")
 
@@ -53,6 +56,14 @@ def narrowed(hidden):
         f"{encoder}.dropout_rate": 0.0,
         f"{encoder}.attention_dropout_rate": 0.0,
     }
+
+
+def betas(spec):
+    """Parameters of the betas that a spec gives; none where the optimizer's file decides."""
+    optimizer = f"trainer.optimizer_config.optimizer.{spec.optimizer}"
+    beta_1 = "momentum" if spec.optimizer in plans.MOMENTUM_ALONE else "beta_1"
+    names = {"beta_1": beta_1, "beta_2": "beta_2"}
+    return {f"{optimizer}.{names[name]}": value for name, value in spec.betas.items()}
 
 
 def schedule(rate, steps, warmup, reports):

@@ -28,6 +28,17 @@ SCALES = {
         "validation_batches": 1,
         "seeds": 1,
     },
+    "study": {
+        "steps": 1280,
+        "warmup": 512,
+        "reports": 16,
+        "batch_size": 32,
+        "sequence_length": 128,
+        "vocabulary_size": 4096,
+        "characters": 30_000_000,
+        "validation_batches": 6,
+        "seeds": 5,
+    },
     "paper": {
         "steps": 900_000,
         "warmup": 10_000,
@@ -40,13 +51,23 @@ SCALES = {
         "seeds": 1,
     },
 }
-LAYERS = {"small": "6", "smoke": "2", "paper": "6,12,24"}
-HIDDEN = {"small": 64, "smoke": 32, "paper": None}
+LAYERS = {"small": "6", "smoke": "2", "study": "6", "paper": "6,12,24"}
+HIDDEN = {"small": 64, "smoke": 32, "study": 64, "paper": None}
 RATES = {
     "small": {"adamw": 4e-3, "sgd": 0.1, "gclip": 0.5, "acclip": 2e-3},
+    "study": {"adamw": 1e-2, "sgd": 0.1, "gclip": 0.5, "acclip": 5e-3},
     "paper": {"adamw": 1e-4, "sgd": 0.1, "gclip": 0.3, "acclip": 1e-4},
 }
 RATES["smoke"] = RATES["small"]
+# β₁ (or the momentum) and β₂; at the other scales they are those of the optimizers' files.
+BETAS = {
+    "study": {
+        "adamw": (0.7, 0.95),
+        "sgd": (0.9, None),
+        "gclip": (0.9, None),
+        "acclip": (0.7, 0.95),
+    },
+}
 GRID = (1 / 4, 1 / 2, 1, 2, 4)  # Times the rate above, for --tune.
 MEASURES = {"val_loss": ("validation_loss", 1), "val_accuracy": ("masked_lm_accuracy", 1)}
 
@@ -72,7 +93,7 @@ def parse_arguments(doc, arguments=None):
     """
     parser = script.parser(doc, SCALES, "out/bert")
     add_options(parser)
-    help = "width of a layer; default: small 64, smoke 32, paper as the model's file has it"
+    help = "width of a layer; default: small, study 64; smoke 32; paper as the model's file has it"
     parser.add_argument("--hidden", type=positive, help=help)
     flags.add_options(parser)
     plans.add_arguments(parser, RATES["small"], list(RATES["small"]), GRID)
@@ -86,9 +107,13 @@ def parse_arguments(doc, arguments=None):
     return options
 
 
-def rates(options):
-    """Dict from optimizer to the learning rate that is asked for."""
-    return RATES[options.scale] | options.rates
+def start(optimizer, seed, options):
+    """The spec of an optimizer's pretraining at the rate and betas that are asked for."""
+    return plans.start(optimizer, seed, options, *_tables(options))
+
+
+def _tables(options):
+    return RATES[options.scale], BETAS.get(options.scale)
 
 
 # --- Data and trainings ----------------------------------------------------------------------
@@ -167,13 +192,33 @@ def pretrain(options, work, report):
         work: What `prepare` returned.
         report: Function of a number of layers and a list of runs.
     """
+    from .. import search
+    from .trainings import print_commands
+
+    rates, betas = _tables(options)
+    if options.commands:
+        print_commands(_sizes(options, work), plans.plan(options, rates, GRID, betas))
+        return 0
+
+    def make(runs_of):
+        return search.runs_asked_for(options, rates, GRID, betas, runs_of)
+
+    return _conduct(options, work, make, report)
+
+
+def pretrain_seeds(options, work, seeds):
+    """Trains what is missing of each size's runs of some seeds. Returns the exit status."""
+    plan = [start(optimizer, seed, options) for optimizer in options.optimizers for seed in seeds]
+    return _conduct(options, work, lambda runs_of: runs_of(plan), lambda layers, runs: None)
+
+
+def _conduct(options, work, make, report):
     from ..runs import jobs
-    from .trainings import conduct, print_commands
+    from .trainings import conduct
 
     options.jobs = jobs(options, on_cpu=options.runtime == "cpu")
-    sizes = [trainings(layers, options, work) for layers in options.layers]
-    plan = plans.plan(options, RATES[options.scale], GRID)
-    if options.commands:
-        print_commands(sizes, plan)
-        return 0
-    return conduct(sizes, plan, report, "val_loss", "validation loss")
+    return conduct(_sizes(options, work), make, report, "val_loss", "validation loss")
+
+
+def _sizes(options, work):
+    return [trainings(layers, options, work) for layers in options.layers]

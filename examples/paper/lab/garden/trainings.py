@@ -24,7 +24,7 @@ VALIDATION_BATCH = 64
 
 @dataclass(frozen=True)
 class Trainings:
-    """The trainings of one experiment and size, which differ in optimizer, rate and seed alone.
+    """The trainings of one experiment and size, which differ in what a spec tells alone.
 
     Attributes:
         experiment: `"bert_pretraining"` or `"bert_squad"`.
@@ -61,20 +61,21 @@ class Trainings:
         """The flags of a training.
 
         Args:
-            spec: The name of the optimizer's shipped file; the schedule's peak; the seed of
-                weights, dropout and the order of the data.
+            spec: The name of the optimizer's shipped file, and its betas where the file's don't
+                hold; the schedule's peak; the seed of weights, dropout and the order of the data.
         """
-        (optimizer, rate, seed), options = spec, self.options
-        override = garden_flags.schedule(rate, options.steps, options.warmup, options.reports)
-        override |= garden_flags.of_a_comparison(options.runtime) | {
+        options = self.options
+        override = garden_flags.schedule(spec.rate, options.steps, options.warmup, options.reports)
+        override |= garden_flags.betas(spec) | garden_flags.of_a_comparison(options.runtime)
+        override |= {
             "task.train_data.global_batch_size": options.batch_size,
             "task.validation_data.global_batch_size": VALIDATION_BATCH,
         }
-        override |= self.override(optimizer, seed)
+        override |= self.override(spec.optimizer, spec.seed)
         data = self.work.output / "data" / "data.yaml"
-        files = (self.model, optimizer, options.runtime, data)
+        files = (self.model, spec.optimizer, options.runtime, data)
         return garden_flags.training_flags(
-            self.experiment, files, self.folder(spec), seed, override
+            self.experiment, files, self.folder(spec), spec.seed, override
         )
 
     def history(self, spec):
@@ -110,28 +111,32 @@ class Trainings:
         return lambda spec: run_of(spec, self.work.part(self.name(spec), whole, spec)["history"])
 
 
-def conduct(sizes, plan, report, measure, label):
+def conduct(sizes, make, report, measure, label):
     """Trains what is missing of each size's runs and reports on them. Returns the exit status.
 
     Args:
         sizes: List of `Trainings`.
-        plan: List of specs.
+        make: Function that makes all runs of a size; what it is called with makes a plan's.
         report: Function of a number of layers and the list of its runs.
-        measure: As `runs.conduct` takes it, and so the next one.
+        measure: As `runs.trained` takes it, and so the next one.
         label: What to call it.
     """
     for size in sizes:
-        print(f"\n{size.layers} layers: {len(plan)} trainings, {size.options.jobs} at a time")
-
-        def report_size(found, layers=size.layers):
-            report(layers, found)
-
+        print(f"\n{size.layers} layers, {size.options.jobs} trainings at a time")
         with runs.pool(size.options.jobs) as pool:
-            train = size.start(plan, pool)
-            status = runs.conduct(plan, size.work.output, train, report_size, measure, label)
+            status = _conduct(size, pool, make, report, measure, label)
         if status:
             return status
     return 0
+
+
+def _conduct(size, pool, make, report, measure, label):
+    def runs_of(plan):
+        return runs.trained(plan, size.start(plan, pool), measure, label)
+
+    return runs.conclude(
+        lambda: make(runs_of), size.work.output, lambda found: report(size.layers, found)
+    )
 
 
 def print_commands(sizes, plan):

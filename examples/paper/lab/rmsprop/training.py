@@ -69,7 +69,7 @@ def follow(spec, rows, work, verbose):
     Returns:
         The run, as `comparison` takes it; its history has a row for each stage.
     """
-    (step, rate, seed), name, settings = spec, name_of(spec), work.settings
+    (step, rate, seed), name, settings = spec[:3], name_of(spec), work.settings
     stages = measured_steps(settings["steps"])
     if len(work.rows(name)) == len(stages):
         return run_of(spec, work.finish(name))

@@ -17,32 +17,32 @@ from .model import build_model
 from .text import training_segments, validation_segments
 
 
-def make_optimizer(name, settings):
-    """The optimizer of that name; its learning rate is set at each step."""
-    keras, rate = tf_keras.optimizers, 0.0
+def make_optimizer(rule, settings):
+    """The optimizer of a spec's name and betas; its learning rate is set at each step."""
+    keras, rate, momentum = tf_keras.optimizers, 0.0, rule.momentum()
     return {
-        "sgd": lambda: keras.SGD(rate, momentum=0.9),
-        "gclip": lambda: clipping.GClip(rate, settings["gclip_threshold"], momentum=0.9),
-        "cclip": lambda: clipping.CClip(rate, settings["cclip_threshold"], momentum=0.9),
-        "adam": lambda: keras.Adam(rate),
-        "acclip": lambda: clipping.ACClip(rate),
-    }[name]()
+        "sgd": lambda: keras.SGD(rate, momentum=momentum),
+        "gclip": lambda: clipping.GClip(rate, settings["gclip_threshold"], momentum=momentum),
+        "cclip": lambda: clipping.CClip(rate, settings["cclip_threshold"], momentum=momentum),
+        "adam": lambda: keras.Adam(rate, **rule.betas),
+        "acclip": lambda: clipping.ACClip(rate, **rule.betas),
+    }[rule.optimizer]()
 
 
 class Trainer:
     """A model and an optimizer whose step is traced and compiled once for all their runs.
 
     Args:
-        optimizer: A key of `RATES`.
+        rule: A spec, of which the optimizer, a key of `RATES`, and the betas count.
         vocabulary_size: Number of tokens.
         settings: The values of `SCALES`.
         jit: Whether XLA compiles the step and the validation.
     """
 
-    def __init__(self, optimizer, vocabulary_size, settings, jit):
+    def __init__(self, rule, vocabulary_size, settings, jit):
         self.build_model = functools.partial(build_model, vocabulary_size, settings)
         self.settings = settings
-        self.model, self.optimizer = self.build_model(0), make_optimizer(optimizer, settings)
+        self.model, self.optimizer = self.build_model(0), make_optimizer(rule, settings)
         # The attention to segments is XLNet's; nothing here has a gradient with respect to it.
         unused = self.model.transformer.segment_attention_bias
         self.trained = [v for v in self.model.trainable_variables if v is not unused]
@@ -106,17 +106,17 @@ class Trainer:
 
 
 @functools.lru_cache(maxsize=1)  # A plan has an optimizer's runs one after another.
-def trainer_of(optimizer, vocabulary_size, settings, jit):
+def trainer_of(rule, vocabulary_size, settings, jit):
     """The `Trainer` of these arguments, the settings as a tuple of pairs."""
-    return Trainer(optimizer, vocabulary_size, dict(settings), jit)
+    return Trainer(rule, vocabulary_size, dict(settings), jit)
 
 
 def train(spec, text, work, jit):
     """One run, from its start or from the last epoch that it finished.
 
     Args:
-        spec: The optimizer, a key of `RATES`; the schedule's peak; the seed of the initial weights,
-            the documents' order and the dropout.
+        spec: The optimizer, a key of `RATES`, and its betas; the schedule's peak; the seed of the
+            initial weights, the documents' order and the dropout.
         text: A `text.Text`.
         work: The `resuming.Work`; its settings are the numbers to use.
         jit: Whether XLA compiles the step.
@@ -124,18 +124,18 @@ def train(spec, text, work, jit):
     Returns:
         The run, as `comparison` takes it.
     """
-    (optimizer, rate, seed), name, settings = spec, name_of(spec), work.settings
+    name, settings = name_of(spec), work.settings
     done, epochs = len(work.rows(name)), settings["epochs"]
     if done == epochs:
         return run_of(spec, work.finish(name))
     per_epoch = settings["steps"] // epochs
-    trainer = trainer_of(optimizer, text.vocabulary_size, tuple(settings.items()), jit)
-    memory = trainer.start(seed)
+    trainer = trainer_of(spec.rule, text.vocabulary_size, tuple(settings.items()), jit)
+    memory = trainer.start(spec.seed)
     if done:
         memory = trainer.restore(work.state(name))
-    schedule = WarmupLinearDecay(rate, settings["warmup"], settings["steps"])
+    schedule = WarmupLinearDecay(spec.rate, settings["warmup"], settings["steps"])
     rates = np.asarray(schedule(np.arange(settings["steps"])))
-    segments = training_segments(text.train, settings, seed, done * per_epoch)
+    segments = training_segments(text.train, settings, spec.seed, done * per_epoch)
     held_out = validation_segments(text.validation, settings)
     for epoch in range(done, epochs):
         started = time.perf_counter()
