@@ -17,8 +17,9 @@ In `results.json` are:
 - `tables`: dict from a key to `columns` (texts, or dicts of `name`, `digits` behind the point and
   `sign`) and `rows`. Where a script wrote them, `file` (in the same folder) and `list` (its names
   in the file, parted by dots) stand instead of `rows`, and a column takes the `key` of a row, or as
-  `interval` three of its keys, or one key of three numbers. `summary_of` is a `file` whose list is
-  its `summary`. `page`, a file beside this folder, says that it stands there instead;
+  `interval` three of its keys, or one key of three numbers; with `optional` a row may lack it.
+  `summary_of` is a `file` whose list is its `summary`. `page`, a file beside this folder, says that
+  it stands there instead;
 - `rows`, where a script made the tables from a file of rows: `file` (in the same folder), its
   `sha256` when they were made, and `by`, the command that makes them anew;
 - `headlines`, where README quotes some: list of dicts of `order`, `claim`, `result`, `seeds`, and
@@ -131,7 +132,7 @@ def _in_file(table, folder):
 def _cell_of(row, column):
     """What a column takes from a row that a script wrote."""
     if "interval" not in column:
-        return row[column["key"]]
+        return row.get(column["key"]) if column.get("optional") else row[column["key"]]
     names = column["interval"]
     values = row[names] if isinstance(names, str) else [row[name] for name in names]
     return None if None in values else dict(zip(("value", "low", "high"), values, strict=True))
