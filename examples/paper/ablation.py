@@ -23,8 +23,9 @@ grid's edge. `--scale small` takes minutes: it shows the machinery, not the clai
 beta_1, beta_2 and the rates next to the best, as far for Adam as for ACClip, and prints the options
 to compare with. What differs from ACClip in one part has its beta_1, as momentum with the fixed
 thresholds, and its beta_2, but for those that vary that. The rates and betas of ACClip, Adam and
-SGD there are its best; the other variants' rates go with ACClip's and are not tuned. `--scale
-paper` was not run. What came out stands in docs/results/ablation.md.
+SGD there are its best, and the rates of the global clips; the other variants' rates go with
+ACClip's and are not tuned. `--scale paper` was not run. What came out stands in
+docs/results/ablation.md.
 """
 
 import argparse

@@ -65,14 +65,14 @@ def global_moving(spec):
     return GlobalMoving(0.0, **spec.betas)
 
 
-# A study's rates of ACClip, Adam and SGD are the best of its `--tune`; that of ε 1e-3 is as far
-# above ACClip's as in small. Those of the two fixed thresholds are three times small's: momentum
-# 0.7 adds up a third of what 0.9 does.
+# A study's rates of ACClip, Adam and SGD are the best of its `--tune`, those of the global clips of
+# five twice apart; that of ε 1e-3 is as far above ACClip's as in small, and that of the fixed
+# threshold for coordinates three times small's: momentum 0.7 adds up a third of what 0.9 does.
 VARIANTS = {
     "acclip": Variant(acclip(), 1.8e-3, 1.6e-2),
     "coordinate-fixed": Variant(cclip, 1.0, 3.0, has_beta_2=False),
-    "global-fixed": Variant(gclip, 0.4, 1.2, has_beta_2=False),
-    "global-moving": Variant(global_moving, 1.0, 1.0),
+    "global-fixed": Variant(gclip, 0.4, 2.4, has_beta_2=False),
+    "global-moving": Variant(global_moving, 1.0, 2.0),
     "alpha-1.25": Variant(acclip(alpha=1.25), 1.8e-3, 1.6e-2),
     "alpha-1.5": Variant(acclip(alpha=1.5), 5e-3, 1.6e-2),
     "alpha-2": Variant(acclip(alpha=2.0), 2.5e-3, 1.6e-2),
