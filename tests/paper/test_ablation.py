@@ -369,6 +369,7 @@ def test_tuning_only_looks_for_the_middles(command, tmp_path, capsys):
     assert "summary" not in results
 
 
+@pytest.mark.slow
 def test_a_studys_tuning_goes_on_with_betas_and_compares_with_what_it_printed(
     command, tmp_path, monkeypatch, capsys
 ):

@@ -14,6 +14,8 @@ from training import noise, noise_tables, plan, report, rows, workloads
 
 from keras_acclip.noise import NoiseSample, tails
 
+pytestmark = pytest.mark.xdist_group("training noise")  # The fixture runs once, in one process.
+
 ROOT = Path(__file__).parents[3]
 PATHS = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "examples")]
 STEPS, BATCH, COUNT = 64, 16, 120
