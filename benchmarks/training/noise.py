@@ -41,7 +41,6 @@ from training.run import ROWS, circumstances, set_backend  # noqa: E402
 CONTESTANT, SEED = "adamw", FIRST_SEED
 USUAL = ("mlm-16", "mlm-128", "outliers", "zipf-64", "images", "lm")
 STAGES = (0.0, 0.25, 0.5, 1.0)
-STRETCHES = 16  # Of a whole training: after each it is kept and its progress told.
 # The first that a variable's path fits is its kind.
 KINDS = {
     "normalizations and biases": "|".join(f"{name}$" for name in WITHOUT_DECAY),
@@ -234,7 +233,7 @@ def samples(name, settings, steps_of_stages, count, path, progress):
     batches = open_batches(further_batches(made.problem, steps, count))
     taken, state = going_on(path, made.state, steps_of_stages[0])
     progress(taken, 0)
-    stretch = -(-steps // STRETCHES)
+    stretch = -(-steps // workloads.CHECKPOINTS)
     for number, step in enumerate(steps_of_stages):
         while taken < step:
             until = min(step, taken + stretch)

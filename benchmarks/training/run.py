@@ -58,6 +58,7 @@ STAGES = {
     "defaults": Study.comparing_defaults,
     "sweep": Study.sweeping,
 }
+OF_DEFAULTS = ("choose-defaults", "defaults")
 
 
 def parse_arguments(arguments=None):
@@ -103,7 +104,7 @@ def take_part(name, core, contestants=None, stage=None):
         stage: The stage's name: those of defaults take whoever's step may become ACClip's.
     """
     all_take_part = core or workloads.WORKLOADS[name].all_take_part
-    asked = {whose for whose, _ in NEW_DEFAULTS.values()} if "defaults" in (stage or "") else ()
+    asked = {whose for whose, _ in NEW_DEFAULTS.values()} if stage in OF_DEFAULTS else ()
     return [
         c
         for c, made in CONTESTANTS.items()
@@ -206,7 +207,8 @@ def train(batch: Batch, path: Path, known: dict) -> int:
         known = known | {"machine": f"{device.device_kind}, {known['machine']}"}
     for (settings, seed), result in zip(members, results, strict=True):
         if seed in workload.tuning_seeds:
-            del result["curve"]  # Of a trial the final loss alone counts.
+            # Of a trial the final loss alone counts.
+            result = {k: v for k, v in result.items() if k not in ("curve", "fifths")}
         row = {
             "workload": batch.workload,
             "contestant": batch.contestant,
